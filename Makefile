@@ -1,0 +1,45 @@
+# Everything a newcomer runs. `make` alone prints this list.
+#
+#   make demo     set up, then the main job: namespaces, real traffic, a table of what was stopped
+#   make test     set up, then all tests (live queue tests need root; sudo is used where you are not root)
+#   make build    set up and compile only
+#   make bench    every figure of docs/performance.md again
+#   make clean    remove what a build made (the virtual environment too)
+
+PYTHON ?= python3
+VENV ?= .venv
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1
+SOURCES := setup.py pyproject.toml $(shell find tigerfox -name '*.pyx' -o -name '*.pxd')
+
+.PHONY: help setup build demo test bench clean
+
+help:
+	@sed -n '3,8s/^#//p' Makefile
+
+setup: $(VENV)/.packages
+
+$(VENV)/.packages: scripts/setup.sh pyproject.toml
+	scripts/setup.sh --python $(PYTHON) --venv $(VENV)
+	@touch $@
+
+build: $(VENV)/.built
+
+$(VENV)/.built: $(VENV)/.packages $(SOURCES)
+	@echo "compiling the data plane (about a minute)"
+	PYTHONWARNINGS='ignore:Editable installation' $(VENV)/bin/python -m pip install --quiet --no-build-isolation --editable '.[test]'
+	$(VENV)/bin/python -m compileall -q tigerfox
+	@touch $@
+
+demo: build
+	$(AS_ROOT) $(VENV)/bin/tigerfox demo
+
+test: build
+	$(AS_ROOT) $(VENV)/bin/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+
+bench: build
+	$(AS_ROOT) $(VENV)/bin/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache
+	find tigerfox \( -name '*.so' -o -name '*.c' \) -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,17 @@
+"""Where figures come from."""
+
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+
+def machine():
+    """Processor, kernel, commit and load, to stand beside figures."""
+    models = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return {"cpu": models[0] if models else platform.machine(), "cpus": os.cpu_count(), "kernel": platform.release(),
+            "python": platform.python_version(), "load": round(os.getloadavg()[0], 2), "commit": commit or "none",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

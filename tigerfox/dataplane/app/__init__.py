@@ -1,0 +1,1 @@
+"""Application parsers: compiled, incremental, each a stage of its own."""

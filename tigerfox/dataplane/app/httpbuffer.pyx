@@ -1,0 +1,259 @@
+"""The buffers of an HTTP message as Suricata's rules name them, made when one is asked for."""
+
+# What it owns: a table of the fields that are buffers of their own.
+#
+# Layout: spans (httpmessage.pxd). What stands in the head as it came is a span of it; what must be made (uri, host, header,
+#     header_names, start) is written once to the derived end.
+#
+# Invariants: http.header has "Name: value" and CR LF for each field in the order of first appearance, without Cookie in
+#     requests and Set-Cookie in responses; http.header_names has CR LF, each name and CR LF, and CR LF again;
+#     http.start is the first line, all fields, and an empty line. Folded and repeated fields are unfolded and joined.
+#     http.host is the target's host or else the Host field: lower case, without port; http.host.raw as it came.
+#
+# Who may write what: spans and the derived end of `head`.
+#
+# What happens when full or broken: without room a buffer is missing, with HTTP_EV_DERIVED_FULL; its raw form is there.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcpy, strlen
+
+from tigerfox.dataplane.app.httpfields cimport derived_take, field_find
+from tigerfox.dataplane.app.httpmessage cimport *
+from tigerfox.dataplane.app.httpuri cimport UriParts, uri_normalise, uri_split
+
+cdef struct FieldBuffer:
+    int which
+    const char *name
+
+cdef enum:
+    FIELD_BUFFERS = 10
+
+cdef FieldBuffer field_buffers[FIELD_BUFFERS]
+field_buffers[0] = FieldBuffer(HTTP_BUF_USER_AGENT, b"user-agent")
+field_buffers[1] = FieldBuffer(HTTP_BUF_CONTENT_TYPE, b"content-type")
+field_buffers[2] = FieldBuffer(HTTP_BUF_CONTENT_LEN, b"content-length")
+field_buffers[3] = FieldBuffer(HTTP_BUF_REFERER, b"referer")
+field_buffers[4] = FieldBuffer(HTTP_BUF_ACCEPT, b"accept")
+field_buffers[5] = FieldBuffer(HTTP_BUF_ACCEPT_LANG, b"accept-language")
+field_buffers[6] = FieldBuffer(HTTP_BUF_ACCEPT_ENC, b"accept-encoding")
+field_buffers[7] = FieldBuffer(HTTP_BUF_CONNECTION, b"connection")
+field_buffers[8] = FieldBuffer(HTTP_BUF_SERVER, b"server")
+field_buffers[9] = FieldBuffer(HTTP_BUF_LOCATION, b"location")
+
+
+cdef HttpProgress http_buffer_progress(HttpBuffer which) noexcept nogil:
+    if which <= HTTP_BUF_STAT_MSG:
+        return HTTP_PROGRESS_LINE
+    return HTTP_PROGRESS_BODY if which == HTTP_BUF_BODY else HTTP_PROGRESS_HEAD
+
+
+# Target and host
+
+cdef void uri_make(HttpRun *r) noexcept nogil:
+    """The normal form; CONNECT names a host and no path."""
+    cdef HttpSide *s = r.side
+    cdef HttpSpan raw = s.span[<int>HTTP_BUF_URI_RAW]
+    cdef uint32_t made, n
+    cdef bint odd = False
+    if not (s.there >> HTTP_BUF_URI_RAW) & 1 or s.asked == HTTP_ASKED_CONNECT:
+        return
+    made = derived_take(r, raw.len)
+    if made > HTTP_HEAD_MAX:
+        return
+    n = uri_normalise(r.memory.head.data + raw.off, raw.len, r.memory.head.data + made, &odd)
+    http_set(s, HTTP_BUF_URI, made, n)
+    if odd:
+        http_event(s, HTTP_EV_URI_ENCODING_ODD)
+
+
+cdef bint host_find(HttpRun *r, HttpSpan *host, bint *from_target) noexcept nogil:
+    """Where the host stands: in an absolute target (or that of CONNECT), or in the Host field."""
+    cdef HttpSide *s = r.side
+    cdef const uint8_t *head = r.memory.head.data
+    cdef HttpSpan raw = s.span[<int>HTTP_BUF_URI_RAW]
+    cdef const HttpField *field = field_find(s, head, b"host", 4)
+    cdef UriParts parts
+    from_target[0] = False
+    if (s.there >> HTTP_BUF_URI_RAW) & 1:
+        uri_split(head + raw.off, raw.len, &parts)
+        from_target[0] = parts.host_len != 0
+        host.off = raw.off + parts.host_off
+        host.len = parts.host_len
+    if from_target[0]:
+        return True
+    if field == NULL:
+        if s.version == 11:
+            http_event(s, HTTP_EV_HOST_ODD)
+        return False
+    host.off = field.value_off
+    host.len = field.value_len
+    return True
+
+
+cdef void host_bare(const uint8_t *head, HttpSpan *host) noexcept nogil:
+    """Without white space around it and without its port."""
+    cdef const uint8_t *mark
+    while host.len and http_is_space(head[host.off]):
+        host.off += 1
+        host.len -= 1
+    mark = <const uint8_t *>memchr(head + host.off, 93 if host.len and head[host.off] == 91 else 58, host.len)
+    if mark != NULL:
+        host.len = <uint32_t>(mark - head) - host.off + (mark[0] == 93)
+    while host.len and http_is_space(head[host.off + host.len - 1]):
+        host.len -= 1
+
+
+cdef void host_make(HttpRun *r) noexcept nogil:
+    cdef HttpSide *s = r.side
+    cdef uint8_t *head = r.memory.head.data
+    cdef HttpSpan host
+    cdef bint from_target
+    cdef uint32_t made, i
+    if not host_find(r, &host, &from_target):
+        return
+    http_set(s, HTTP_BUF_HOST_RAW, host.off, host.len)
+    if not from_target:
+        host_bare(head, &host)
+    made = derived_take(r, host.len)
+    if made > HTTP_HEAD_MAX:
+        return
+    for i in range(host.len):
+        head[made + i] = http_lower(head[host.off + i])
+    while host.len and head[made + host.len - 1] == 46:
+        host.len -= 1
+    http_set(s, HTTP_BUF_HOST, made, host.len)
+
+
+# Fields
+
+cdef void field_make(HttpRun *r, HttpBuffer which) noexcept nogil:
+    cdef const HttpField *field
+    cdef int i
+    for i in range(FIELD_BUFFERS):
+        if field_buffers[i].which == <int>which:
+            field = field_find(r.side, r.memory.head.data, field_buffers[i].name, <uint32_t>strlen(field_buffers[i].name))
+            if field != NULL:
+                http_set(r.side, which, field.value_off, field.value_len)
+            return
+
+
+cdef void cookie_make(HttpRun *r) noexcept nogil:
+    cdef const uint8_t *head = r.memory.head.data
+    cdef const HttpField *field
+    if r.side.direction == HTTP_REQUEST:
+        field = field_find(r.side, head, b"cookie", 6)
+    else:
+        field = field_find(r.side, head, b"set-cookie", 10)
+    if field != NULL:
+        http_set(r.side, HTTP_BUF_COOKIE, field.value_off, field.value_len)
+
+
+cdef bint field_left_out(const HttpSide *s, const uint8_t *head, const HttpField *field, HttpBuffer which) noexcept nogil:
+    if field.flags & HTTP_FIELD_REPEATED:
+        return True
+    if which != HTTP_BUF_HEADER:
+        return False
+    if s.direction == HTTP_REQUEST:
+        return field.name_len == 6 and http_same(head + field.name_off, b"cookie", 6)
+    return field.name_len == 10 and http_same(head + field.name_off, b"set-cookie", 10)
+
+
+cdef uint32_t lines_length(HttpRun *r, HttpBuffer which) noexcept nogil:
+    """Bytes that the fields take in that buffer."""
+    cdef const HttpField *field
+    cdef uint32_t i, n = 0
+    for i in range(r.side.field_count):
+        field = &r.side.field[i]
+        if not field_left_out(r.side, r.memory.head.data, field, which):
+            n += field.name_len + 2
+            if which != HTTP_BUF_HEADER_NAMES:
+                n += field.value_len + 2
+    return n
+
+
+cdef inline uint32_t bytes_put(uint8_t *head, uint32_t at, uint32_t from_, uint32_t n) noexcept nogil:
+    memcpy(head + at, head + from_, n)
+    return at + n
+
+
+cdef inline uint32_t pair_put(uint8_t *head, uint32_t at, uint8_t a, uint8_t b) noexcept nogil:
+    head[at] = a
+    head[at + 1] = b
+    return at + 2
+
+
+cdef uint32_t lines_put(HttpRun *r, HttpBuffer which, uint32_t at) noexcept nogil:
+    cdef uint8_t *head = r.memory.head.data
+    cdef const HttpField *field
+    cdef uint32_t i
+    for i in range(r.side.field_count):
+        field = &r.side.field[i]
+        if field_left_out(r.side, head, field, which):
+            continue
+        at = bytes_put(head, at, field.name_off, field.name_len)
+        if which != HTTP_BUF_HEADER_NAMES:
+            at = pair_put(head, at, 58, 32)
+            at = bytes_put(head, at, field.value_off, field.value_len)
+        at = pair_put(head, at, 13, 10)
+    return at
+
+
+cdef void lines_make(HttpRun *r, HttpBuffer which) noexcept nogil:
+    """header, header_names or start."""
+    cdef HttpSide *s = r.side
+    cdef uint8_t *head = r.memory.head.data
+    cdef HttpSpan line = s.span[<int>HTTP_BUF_LINE]
+    cdef uint32_t n = lines_length(r, which), made, at
+    if not n and which != HTTP_BUF_START:
+        return
+    if which == HTTP_BUF_HEADER_NAMES:
+        n += 4
+    elif which == HTTP_BUF_START:
+        n += line.len + 4
+    made = at = derived_take(r, n)
+    if made > HTTP_HEAD_MAX:
+        return
+    if which == HTTP_BUF_START:
+        at = bytes_put(head, at, line.off, line.len)
+    if which != HTTP_BUF_HEADER:
+        at = pair_put(head, at, 13, 10)
+    at = lines_put(r, which, at)
+    if which != HTTP_BUF_HEADER:
+        pair_put(head, at, 13, 10)
+    http_set(s, which, made, n)
+
+
+cdef void buffer_make(HttpRun *r, HttpBuffer which) noexcept nogil:
+    cdef HttpSide *s = r.side
+    s.built |= <uint64_t>1 << which
+    if which == HTTP_BUF_URI:
+        uri_make(r)
+    elif which == HTTP_BUF_HOST or which == HTTP_BUF_HOST_RAW:
+        if s.direction == HTTP_REQUEST:
+            s.built |= <uint64_t>1 << HTTP_BUF_HOST | <uint64_t>1 << HTTP_BUF_HOST_RAW
+            host_make(r)
+    elif which == HTTP_BUF_HEADER or which == HTTP_BUF_HEADER_NAMES or which == HTTP_BUF_START:
+        lines_make(r, which)
+    elif which == HTTP_BUF_HEADER_RAW:
+        if s.head_len > s.fields_off:
+            http_set(s, which, s.fields_off, s.head_len - s.fields_off)
+    elif which == HTTP_BUF_COOKIE:
+        cookie_make(r)
+    else:
+        field_make(r, which)
+
+
+cdef bint http_buffer(HttpSide *s, HttpMemory *memory, HttpBuffer which, HttpSpan *span) noexcept nogil:
+    cdef HttpRun r
+    if which == HTTP_BUF_BODY:
+        span.off = 0
+        span.len = s.body_len
+        return s.body_total != 0
+    if s.progress < http_buffer_progress(which) or not (s.there >> HTTP_BUF_LINE) & 1:
+        return False
+    if not (s.built >> which) & 1:
+        r.side = s
+        r.memory = memory
+        buffer_make(&r, which)
+    span[0] = s.span[<int>which]
+    return (s.there >> which) & 1

@@ -1,0 +1,206 @@
+# A lane: all that judging a packet needs, in one place; one a worker. See lane.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+from tigerfox.dataplane.blocks cimport BLOCK_NEVER, SCOPE_NONE, BlockScope, BlockTable, blocks_insert
+from tigerfox.dataplane.capture cimport Capture
+from tigerfox.dataplane.control cimport ControlPage
+from tigerfox.dataplane.defrag cimport (
+    Defrag, DefragCounts, Piece, Reassembly, Tracker, defrag_add, defrag_refuse, defrag_release, defrag_whole)
+from tigerfox.dataplane.events cimport EVENT_ALERT, EVENT_DROP, EventRing, event_push
+from tigerfox.dataplane.image cimport NO_RULE, CompiledRules, Rule, RuleSet
+from tigerfox.dataplane.packet cimport PACKET_MATCHES, VERDICT_ACCEPT, VERDICT_DROP, Packet, Verdict
+from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue
+from tigerfox.dataplane.rates cimport RateTable
+from tigerfox.dataplane.reason cimport (
+    CLASS_MALFORMED, CLASS_PASS, CLASS_STOP, CLASS_UNPARSED, R_BLOCKED_PAIR, R_BLOCKED_SOURCE, R_FRAG_DROPPED, R_NONE,
+    R_REJECT, Reason, ReasonClass, reason_class)
+from tigerfox.dataplane.reply cimport ReplySockets, reply_send
+from tigerfox.dataplane.stats cimport WorkerStats
+from tigerfox.dataplane.verdict cimport Decision
+
+cdef enum ExitReason:            # why a loop ended; 0: it has not
+    EXIT_STOP = 1
+    EXIT_RELOAD = 2
+    EXIT_FAILED = 3
+    EXIT_SIGNALS = 4             # let Python look at signals, then go on
+
+cdef enum:
+    TURNS_PER_LOOK = 4096        # turns after which Python looks at signals, however busy the queue is
+    EVENTS_PER_PACKET = 4 * PACKET_MATCHES + 1    # fragment and whole, and the same inside the tunnel, and a drop
+    REPLAY_GROUP = 16            # packets of a capture that are read before the first is judged
+
+cdef struct Policies:            # Verdict by class of reason; set at bind, then constant
+    uint8_t malformed
+    uint8_t unparsed
+    uint8_t no_verdict
+
+cdef struct Layer:               # a packet, or the one inside its tunnel, and what was decided on it
+    Packet *packet
+    Reason reason
+    Verdict verdict
+    uint32_t sid                 # of the rule that decided, or of what had caused the block
+    Decision decision
+    Defrag *defrag               # set at bind
+    Piece piece                  # of the fragment in it
+    Packet whole                 # what the fragment completed
+
+cdef struct Lane:                # its worker only
+    const RuleSet *rules         # changed between batches only
+    BlockTable *blocks           # set at bind, as all pointers below
+    RateTable *rates
+    EventRing *events
+    WorkerStats *stats
+    ReplySockets replies
+    Policies policies
+    uint32_t now                 # Unix seconds of the batch, or of the packet in a capture
+    uint64_t lost_before         # lost_ids of the predecessors
+    Packet packets[QUEUE_BATCH]  # of the batch
+    uint8_t kinds[QUEUE_BATCH]   # QueueMessage of each
+    Packet inner_packet
+    bint pieces                  # a layer has a fragment that a verdict must be told
+    Layer outer
+    Layer inner
+
+
+cdef inline Verdict reason_verdict(const Policies *policies, Reason reason) noexcept nogil:
+    cdef ReasonClass group = reason_class(reason)
+    if group == CLASS_PASS:
+        return VERDICT_ACCEPT
+    if group == CLASS_STOP:
+        return VERDICT_DROP
+    if group == CLASS_MALFORMED:
+        return <Verdict>policies.malformed
+    return <Verdict>(policies.unparsed if group == CLASS_UNPARSED else policies.no_verdict)
+
+
+cdef inline void batch_count(Lane *lane, const Queue *q, int packets, bint sent) noexcept nogil:
+    """Publish what the queue and its last batch came to."""
+    cdef WorkerStats *stats = lane.stats
+    stats.sends += sent
+    stats.send_errors += not sent
+    stats.receives += 1
+    stats.batches[packets] += 1
+    stats.lost_ids = lane.lost_before + q.lost_ids
+    stats.repeated = q.settled_to
+    stats.last_id = q.last_seen
+
+
+cdef inline uint32_t block_expires(uint32_t now, uint32_t seconds) noexcept nogil:
+    return now + seconds if seconds < BLOCK_NEVER - now else <uint32_t>BLOCK_NEVER
+
+
+cdef inline void alerts_push(Lane *lane, const Layer *layer) noexcept nogil:
+    cdef const Rule *rule
+    cdef int i
+    lane.stats.alerts += layer.decision.alert_count
+    for i in range(layer.decision.alert_count):
+        rule = &lane.rules.rules[layer.decision.alerts[i]]
+        event_push(lane.events, EVENT_ALERT, layer.packet, layer.decision.alerts[i], lane.rules.generation, rule.sid,
+                   rule.action, <uint8_t>layer.reason)
+
+
+cdef inline void block_add(Lane *lane, const Layer *layer) noexcept nogil:
+    cdef int added = blocks_insert(lane.blocks, <BlockScope>layer.decision.block_scope, &layer.packet.flow, lane.now,
+                                   block_expires(lane.now, layer.decision.block_seconds), layer.sid)
+    lane.stats.blocks_added += added == 1
+    lane.stats.blocks_refused += added == 0
+
+
+cdef inline void drop_follow(Lane *lane, const Layer *layer) noexcept nogil:
+    """What a drop does besides: its event, its block, its reply."""
+    cdef const Decision *d = &layer.decision
+    cdef int sent
+    event_push(lane.events, EVENT_DROP, layer.packet, d.rule, lane.rules.generation, layer.sid, d.action,
+               <uint8_t>layer.reason)
+    if d.block_scope != SCOPE_NONE:
+        block_add(lane, layer)
+    if layer.reason == R_REJECT and layer == &lane.outer:
+        sent = reply_send(&lane.replies, layer.packet, d.action, lane.now)
+        lane.stats.rejected += sent > 0
+        lane.stats.replies_failed += sent < 0
+
+
+# ---- fragments
+
+
+cdef inline void defrag_count(WorkerStats *stats, DefragCounts *counts) noexcept nogil:
+    stats.fragments_completed += counts.completed
+    stats.fragments_duplicate += counts.duplicates
+    stats.fragments_overlapping += counts.overlaps
+    stats.fragments_expired += counts.expired
+    stats.fragments_displaced += counts.displaced
+    stats.fragments_rejected += counts.rejected
+    memset(counts, 0, sizeof(DefragCounts))
+
+
+cdef inline bint fragment_take(Lane *lane, Layer *layer) noexcept nogil:
+    """Add a fragment that was judged by what it shows to its datagram; True: that is whole now, and to be judged.
+
+    What a block of addresses stops takes no room here. What is wrong with the datagram outweighs a fault of the part.
+    """
+    cdef Reason found
+    if R_BLOCKED_SOURCE <= layer.reason <= R_BLOCKED_PAIR:
+        return False
+    found = defrag_add(layer.defrag, layer.packet, lane.now, &layer.piece)
+    defrag_count(lane.stats, &layer.defrag.counts)
+    lane.pieces = True
+    if reason_class(layer.reason) == CLASS_STOP:
+        return False
+    if found != R_NONE:
+        layer.reason, layer.sid, layer.decision.rule = found, layer.piece.sid, NO_RULE
+        layer.verdict = reason_verdict(&lane.policies, found)
+    return layer.piece.completes
+
+
+cdef inline Reason whole_take(Lane *lane, Layer *layer) noexcept nogil:
+    """Put the whole datagram in the place of the fragment that completed it; the fault of either."""
+    cdef const Packet *last = layer.packet
+    cdef Reason fault = defrag_whole(layer.defrag, layer.piece.tracker, last, &layer.whole)
+    layer.packet.verdict = <uint8_t>layer.verdict
+    alerts_push(lane, layer)
+    layer.packet = &layer.whole
+    return layer.reason if reason_class(layer.reason) != CLASS_PASS else fault
+
+
+cdef inline void piece_settle(Layer *layer, const Layer *decider) noexcept nogil:
+    """Tell a datagram what became of its fragment: of what was dropped, nothing may pass by another way."""
+    cdef Tracker *t = layer.piece.tracker
+    if t == NULL:
+        return
+    if reason_class(decider.reason) == CLASS_STOP:
+        defrag_refuse(t, R_FRAG_DROPPED, decider.sid)
+    elif decider.verdict == VERDICT_DROP:
+        t.held = 1
+    elif layer.piece.completes and not t.held and not t.refused:
+        defrag_release(layer.defrag, t)
+    layer.piece.tracker = NULL
+
+
+cdef inline void pieces_settle(Lane *lane, const Layer *decider) noexcept nogil:
+    lane.pieces = False
+    piece_settle(&lane.outer, decider)
+    piece_settle(&lane.inner, decider)
+
+
+cdef class LaneHold:
+    """Keeps alive what a Lane points into."""
+    cdef Lane lane
+    cdef CompiledRules rules
+    cdef tuple tables
+    cdef Reassembly outer_parts  # fragments
+    cdef Reassembly inner_parts  # fragments inside tunnels
+
+
+cdef class LiveLane(LaneHold):
+    """A lane whose packets come from a queue."""
+    cdef Queue queue
+    cdef ControlPage control
+    cdef uint64_t generation     # that this worker has, or was told of
+
+
+cdef class CaptureLane(LaneHold):
+    """A lane whose packets come from a capture."""
+    cdef Capture capture
+    cdef readonly bint cut       # the capture ended in the middle of a packet
+    cdef uint64_t events_end(self, uint64_t limit) except 0

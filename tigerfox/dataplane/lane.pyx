@@ -1,0 +1,116 @@
+"""Binding a lane to its tables.
+
+What it owns
+    The Lane of one worker: pointers to the tables that it uses, the packet being judged, and what was decided on it.
+
+Layout
+    Private memory of one process. `outer` is the packet, `inner` what it carries when it is a tunnel. Each has its own
+    fragments, and `packet` there is the fragment first, then what it completes.
+
+Invariants
+    Pointers are set at bind and stay; only `rules` changes, between two batches.
+
+Who may write what
+    Its worker alone, all of it.
+
+What happens when full or broken
+    Nothing fills up; a policy that is missing or unknown is a ConfigError before the first packet.
+"""
+
+import os
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+from tigerfox.dataplane.blocks cimport Blocks
+from tigerfox.dataplane.defrag cimport Reassembly
+from tigerfox.dataplane.queue cimport queue_bind, queue_free, queue_widen
+from tigerfox.dataplane.rates cimport Rates
+from tigerfox.dataplane.stats cimport WorkerPage
+
+from tigerfox.errors import ConfigError, UsageError
+
+VERDICTS = {"accept": VERDICT_ACCEPT, "drop": VERDICT_DROP}
+
+# ---- Public API
+
+
+cdef class LaneHold:
+    """``policies`` maps ``malformed``, ``unparsed`` and ``no_verdict`` to ``"accept"`` or ``"drop"``.
+
+    ``replies`` are the descriptors of reply.open_reply_sockets, (-1, -1) for none. Raises ConfigError.
+    """
+
+    def __init__(self, WorkerPage page not None, Blocks blocks not None, Rates rates not None,
+                 CompiledRules rules not None, policies, replies=(-1, -1)):
+        memset(&self.lane, 0, sizeof(Lane))
+        self.tables = (page, blocks, rates)
+        self.lane.blocks = &blocks.table
+        self.lane.rates = &rates.table
+        self.lane.events = &page.ring
+        self.lane.stats = page.stats
+        self.lane.lost_before = page.stats.lost_ids
+        self.lane.outer.packet, self.lane.inner.packet = &self.lane.packets[0], &self.lane.inner_packet
+        self.outer_parts, self.inner_parts = Reassembly(), Reassembly()
+        self.lane.outer.defrag, self.lane.inner.defrag = &self.outer_parts.defrag, &self.inner_parts.defrag
+        self.lane.replies.v4, self.lane.replies.v6 = replies
+        try:
+            self.lane.policies.malformed = VERDICTS[policies["malformed"]]
+            self.lane.policies.unparsed = VERDICTS[policies["unparsed"]]
+            self.lane.policies.no_verdict = VERDICTS[policies["no_verdict"]]
+        except KeyError as unknown:
+            raise ConfigError(f"failure policies: {unknown}; give malformed, unparsed and no_verdict, each accept or "
+                              "drop") from None
+        self.set_rules(rules)
+
+    def set_rules(self, CompiledRules rules not None):
+        """Judge by these rules from the next packet on; only between two calls of ``run``. Raises MemoryError."""
+        self.outer_parts.widen(rules.rules.copy_range)
+        self.inner_parts.widen(rules.rules.copy_range)
+        self.rules = rules
+        self.lane.rules = &rules.rules
+        self.lane.stats.generation = rules.rules.generation
+
+
+cdef class LiveLane(LaneHold):
+    """The lane of a queue: its netlink socket, number and copy range in bytes, tables and policies (LaneHold), the
+    control page.
+
+    Raises MemoryError besides.
+    """
+
+    def __init__(self, int queue_fd, int queue_number, int copy_range, page, blocks, rates,
+                 CompiledRules rules not None, policies, replies, ControlPage control not None):
+        if queue_bind(&self.queue, queue_fd, queue_number, copy_range):
+            raise MemoryError
+        self.control, self.generation = control, rules.rules.generation
+        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies)
+
+    def __dealloc__(self):
+        queue_free(&self.queue)
+
+    def set_rules(self, CompiledRules rules not None):
+        """As LaneHold; asks the kernel for more of each packet when these rules need it. Raises OSError."""
+        LaneHold.set_rules(self, rules)
+        if queue_widen(&self.queue, rules.rules.copy_range):
+            raise OSError(self.queue.error, os.strerror(self.queue.error))
+
+    @property
+    def error(self):
+        """What the socket said last, after FAILED."""
+        return os.strerror(self.queue.error)
+
+
+cdef class CaptureLane(LaneHold):
+    """The lane of a capture: the Capture, tables and policies (LaneHold)."""
+
+    def __init__(self, Capture capture not None, page, blocks, rates, rules, policies):
+        LaneHold.__init__(self, page, blocks, rates, rules, policies)
+        self.capture = capture
+
+    cdef uint64_t events_end(self, uint64_t limit) except 0:
+        """Where in the event stream to pause so that at most ``limit`` events (0: a ring full) wait."""
+        cdef uint64_t slots = self.lane.events.mask + 1
+        cdef uint64_t room = limit if 0 < limit < slots else slots
+        if room < EVENTS_PER_PACKET:
+            raise UsageError(f"a packet may have {EVENTS_PER_PACKET} events: let at least as many wait")
+        return self.lane.events.written[0] + room

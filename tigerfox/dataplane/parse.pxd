@@ -1,0 +1,10 @@
+# From bytes to a Packet. See parse.pyx.
+
+from tigerfox.dataplane.packet cimport Packet
+from tigerfox.dataplane.reason cimport Reason
+
+# Reads data, caplen, wirelen; writes every field marked `parse`. R_NONE, or why the packet cannot be judged.
+cdef Reason parse_packet(Packet *p) noexcept nogil
+
+# Fills `inner` with the packet inside the tunnel of `outer` (PACKET_TUNNEL set) and parses it.
+cdef Reason parse_inner(const Packet *outer, Packet *inner) noexcept nogil

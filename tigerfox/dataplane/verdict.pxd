@@ -1,0 +1,19 @@
+# From matched rules to one decision. See verdict.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t
+from tigerfox.dataplane.image cimport RuleSet
+from tigerfox.dataplane.packet cimport PACKET_MATCHES, Packet
+from tigerfox.dataplane.rates cimport RateTable
+from tigerfox.dataplane.reason cimport Reason
+
+cdef struct Decision:
+    Reason reason                # R_DEFAULT, R_ALERT, R_PASS, R_DROP or R_REJECT
+    uint32_t rule                # rule number that decided, or NO_RULE
+    uint8_t action               # RuleAction of that rule
+    uint8_t block_scope          # BlockScope: what goes into the block table
+    uint8_t alert_count
+    uint32_t block_seconds
+    uint32_t alerts[PACKET_MATCHES]  # rule numbers that fire, in order
+
+# Applies rates and the order of actions to p.matches. `now` in Unix seconds.
+cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, uint32_t now, Decision *d) noexcept nogil

@@ -1,0 +1,77 @@
+"""From the rules that match to one decision.
+
+What it owns
+    Nothing; it reads the rule set, counts in the rate table and fills a Decision.
+
+Layout
+    Matches arrive in the order in which they decide: pass, drop, reject, alert, then priority, then sid (the order of
+    Suricata's action-order and signature ordering). One walk over them is the whole of it.
+
+Invariants
+    A pass rule ends the walk: what stands behind it does not fire. A drop or reject decides, and the walk goes on so that
+    every rule that fires is reported. A rate that is not reached silences its rule; a limit that is used up silences
+    only the alert, the action holds (Suricata user guide, "Thresholding keywords").
+
+Who may write what
+    The Decision: this stage. The rate table counts through rate_count().
+
+What happens when full or broken
+    Decision.alerts is as long as Packet.matches; there is nothing to overflow.
+"""
+
+from libc.stdint cimport uint32_t
+
+from tigerfox.dataplane.blocks cimport SCOPE_CONNECTION, SCOPE_NONE
+from tigerfox.dataplane.image cimport ACTION_ALERT, ACTION_DROP, ACTION_PASS, NO_RULE, Rule, RuleSet
+from tigerfox.dataplane.packet cimport PACKET_PORTS, Packet
+from tigerfox.dataplane.rates cimport RATE_ACT, RATE_FIRE, RATE_SILENT, RateAnswer, RateTable, rate_count
+from tigerfox.dataplane.reason cimport R_ALERT, R_DEFAULT, R_DROP, R_PASS, R_REJECT
+
+cdef enum:
+    PROTO_TCP = 6
+    PROTO_UDP = 17
+
+
+cdef inline RateAnswer rule_rate(const RuleSet *rs, RateTable *rates, const Rule *rule, const Packet *p,
+                                 uint32_t now) noexcept nogil:
+    if rule.rate == 0:
+        return RATE_FIRE
+    return rate_count(rates, &rs.rates[rule.rate - 1], &p.flow, now)
+
+
+cdef inline bint has_connection(const Packet *p) noexcept nogil:
+    return p.flags & PACKET_PORTS and (p.flow.proto == PROTO_TCP or p.flow.proto == PROTO_UDP)
+
+
+cdef inline void decide_stop(Decision *d, const Rule *rule, const Packet *p, uint32_t number) noexcept nogil:
+    """The rule stops the packet; a block of the connection needs one, that is TCP or UDP with its ports."""
+    d.reason = R_DROP if rule.action == ACTION_DROP else R_REJECT
+    d.rule = number
+    d.action = rule.action
+    if rule.block_scope != SCOPE_CONNECTION or has_connection(p):
+        d.block_scope = rule.block_scope
+    d.block_seconds = rule.block_seconds
+
+
+cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, uint32_t now, Decision *d) noexcept nogil:
+    cdef const Rule *rule
+    cdef RateAnswer answer
+    cdef int i
+    d.reason, d.rule, d.action, d.block_scope = R_DEFAULT, NO_RULE, ACTION_ALERT, SCOPE_NONE
+    d.alert_count, d.block_seconds = 0, 0
+    for i in range(p.match_count):
+        rule = &rs.rules[p.matches[i]]
+        answer = rule_rate(rs, rates, rule, p, now)
+        if answer == RATE_SILENT:
+            continue
+        if rule.action == ACTION_PASS:
+            if d.rule == NO_RULE:
+                d.reason, d.rule, d.action = R_PASS, p.matches[i], ACTION_PASS
+            return
+        if answer == RATE_FIRE and not rule.noalert:
+            d.alerts[d.alert_count] = p.matches[i]
+            d.alert_count += 1
+        if d.rule == NO_RULE and rule.action != ACTION_ALERT:
+            decide_stop(d, rule, p, p.matches[i])
+        elif d.reason == R_DEFAULT:
+            d.reason = R_ALERT
