@@ -30,7 +30,7 @@ from tigerfox.dataplane.check cimport TF_ASSERT
 from tigerfox.dataplane.control cimport Control, control_stopped, control_wanted
 from tigerfox.dataplane.image cimport ACTION_DROP, NO_RULE
 from tigerfox.dataplane.lane cimport *
-from tigerfox.dataplane.match cimport rules_match, rules_near, rules_of_part
+from tigerfox.dataplane.match cimport rules_near
 from tigerfox.dataplane.packet cimport *
 from tigerfox.dataplane.parse cimport parse_inner, parse_packet
 from tigerfox.dataplane.queue cimport *
@@ -44,18 +44,17 @@ from tigerfox.dataplane.verdict cimport Decision, verdict_decide
 cdef void layer_judge(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
     """Blocked? match, decide. Where the headers have a fault, what could be read is judged, and only a stop counts."""
     cdef Decision *d = &layer.decision
+    cdef Reason fault = parsed
     d.rule, d.action, d.block_scope, d.alert_count = NO_RULE, ACTION_DROP, SCOPE_NONE, 0
     layer.sid, layer.reason = 0, R_DEFAULT
     if not layer.packet.flags & PACKET_BARE:
         layer.reason = blocks_lookup(lane.blocks, &layer.packet.flow, lane.now, &layer.sid)
     if layer.reason == R_NONE:
-        lane.stats.matches_cut += rules_match(lane.rules, layer.packet)
-        if layer.packet.flags & PACKET_FRAGMENT:
-            rules_of_part(lane.rules, layer.packet)
-        verdict_decide(lane.rules, lane.rates, layer.packet, lane.now, d)
+        fault = layer_match(lane, layer, parsed)
+        verdict_decide(lane.rules, lane.rates, layer.packet, d)
         layer.reason = d.reason if d.reason != R_NONE else R_NO_VERDICT
-    if parsed != R_NONE and reason_class(layer.reason) != CLASS_STOP:
-        layer.reason, d.rule = parsed, NO_RULE
+    if fault != R_NONE and reason_class(layer.reason) != CLASS_STOP:
+        layer.reason, d.rule = fault, NO_RULE
     layer.sid = lane.rules.rules[d.rule].sid if d.rule != NO_RULE else layer.sid
     layer.verdict = reason_verdict(&lane.policies, layer.reason)
 
@@ -141,6 +140,7 @@ cdef int batch_judge(Lane *lane, Queue *q, int n) noexcept nogil:
     for i in range(n):
         message_judge(lane, q, &lane.packets[i], lane.kinds[i])
     cdef int failed = queue_send(q)
+    inspection_tidy(lane, q.now_ns)
     batch_count(lane, q, n, failed == 0)
     return failed
 
@@ -199,6 +199,8 @@ cdef int replay_loop(Lane *lane, Capture capture, uint64_t events_end) noexcept 
         for i in range(n):
             lane.now = <uint32_t>(lane.packets[i].time_ns // 1000000000)
             packet_judge(lane, &lane.packets[i])
+        if n:
+            inspection_tidy(lane, lane.packets[n - 1].time_ns)
         room = (events_end - lane.events.written[0]) // EVENTS_PER_PACKET
     return got
 

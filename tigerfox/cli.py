@@ -107,6 +107,7 @@ def start(
     eve: Annotated[str, typer.Option(help="Append alerts and drops to this file, as JSON lines.")] = None,
     run_dir: Annotated[str, typer.Option(help="Sockets and shared memory.")] = None,
     lenient: Annotated[bool, typer.Option("--lenient", help="Leave out rules that are refused.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compile the rules anew, and keep no copy.")] = False,
     show_config: Annotated[bool, typer.Option("--show-config", help="Print the settings as TOML and end.")] = False,
 ):
     """Start filtering: one pinned worker a queue. Packets come by --iptables or by NFQUEUE rules of your own.
@@ -159,11 +160,12 @@ def replay(
     midstream: Annotated[bool, typer.Option("--midstream", help="Inspect connections without their beginning.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Leave out rules that are refused.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print EVE JSON, an event a line, and nothing else.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compile the rules anew, and keep no copy.")] = False,
 ):
     """Judge the packets of a capture file as a running instance would; needs no privilege."""
     from tigerfox.offline.replay import replay as run
 
-    run(pcap, rules, var, lenient, midstream, as_json)
+    run(pcap, rules, var, lenient, midstream, as_json, "none" if no_cache else "auto")
 
 
 @rules_app.command("check", epilog=EXITS)

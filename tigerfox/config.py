@@ -209,6 +209,7 @@ class Rules:
 
     files: tuple = setting((), paths, "rule files or folders of *.rules; relative to this file")
     lenient: bool = setting(False, flag, "leave out rules that are refused, instead of refusing all")
+    cache: str = setting("auto", text, 'where compiled rules are kept: a folder, "auto" (/var/cache/tigerfox) or "none"')
     variables: dict = setting({}, variables, 'rule variables, HOME_NET = "[10.0.0.0/8]"; "@FILE" reads a list')
 
 
@@ -226,6 +227,16 @@ class Rates:
     """Counters of threshold and detection_filter."""
 
     capacity: int = setting(262_144, integer(1024, 1 << 24), "entries")
+
+
+@dataclass(frozen=True)
+class Flows:
+    """Connections that rules on content look into; every queue has its own."""
+
+    capacity: int = setting(262_144, integer(1024, 1 << 24), "flows of a queue, about 350 bytes each")
+    sessions: int = setting(8_192, integer(16, 1 << 20), "TCP connections of a queue whose stream is followed at a time")
+    depth: int = setting(1 << 20, integer(0, 1 << 31), "bytes of each direction that are inspected; 0: all")
+    midstream: bool = setting(False, flag, "follow TCP connections whose beginning was not seen")
 
 
 @dataclass(frozen=True)
@@ -288,6 +299,7 @@ class Config:
     rules: Rules = field(default_factory=Rules)
     blocks: Blocks = field(default_factory=Blocks)
     rates: Rates = field(default_factory=Rates)
+    flows: Flows = field(default_factory=Flows)
     eve: Eve = field(default_factory=Eve)
     netfilter: Netfilter = field(default_factory=Netfilter)
     watchdog: Watchdog = field(default_factory=Watchdog)

@@ -46,7 +46,7 @@ REFUSED = [
     ("allow tcp any any -> any any (sid:1;)", "1:1: 'allow' is not an action"),
     ("alret tcp any any -> any any (sid:1;)", "1:1: 'alret' is not an action (did you mean alert?)"),
     ("config tcp any any -> any any (sid:1;)", "1:1: config: not supported yet"),
-    ("alert http any any -> any any (sid:1;)", "1:7: http: this protocol is not supported yet"),
+    ("alert smtp any any -> any any (sid:1;)", "1:7: smtp: this protocol is not supported yet"),
     ("alert tpc any any -> any any (sid:1;)", "1:7: 'tpc' is not a protocol (did you mean tcp"),
     ("alert 6 any any -> any any (sid:1;)", "1:7: '6' is not a protocol"),
     ("alert tcp any any <- any any (sid:1;)", "1:19: <- is not a direction; write the two sides the other way round"),
@@ -86,8 +86,8 @@ def test_refused_at_its_place(text, start):
 
 
 def test_every_fault_of_a_rule_is_told():
-    faults = told('alert tcp any 99999 <- $X any (content:"a"; pcre:"/b/"; ttl:x; dsiz:1;)')
-    assert [fault.split(":")[1] for fault in faults] == ["21", "15", "24", "32", "61", "64", "71"]
+    faults = told('alert tcp any 99999 <- $X any (tag:host; lua:b; pcre:"b"; ttl:x; dsiz:1;)')
+    assert [fault.split(":")[1] for fault in faults] == ["21", "15", "24", "32", "55", "63", "66", "73"]
 
 
 HEADS = [
@@ -170,13 +170,13 @@ def test_duplicates_as_suricata(tmp_path):
 
 def test_strict_raises_all_problems_and_lenient_leaves_out(tmp_path):
     path = rules_file(tmp_path,
-                      'alert ip any any -> any any (sid:1;)\nalert tcp any any -> any any (content:"x"; sid:2;)\nx\n')
+                      'alert ip any any -> any any (sid:1;)\nalert tcp any any -> any any (tag:host; sid:2;)\nx\n')
     with pytest.raises(RuleError) as caught:
         load_rules([path], Variables())
     assert len(caught.value.problems) == 2
     found = load_rules([path], Variables(), lenient=True)
     assert (len(found.rules), found.refused) == (1, 2)
-    assert found.summary() == "1 rules loaded, 2 refused: content: not supported yet 1, rule head 1"
+    assert found.summary() == "1 rules loaded, 2 refused: tag: not supported yet 1, rule head 1"
 
 
 def test_command(tmp_path):

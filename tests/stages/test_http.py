@@ -211,6 +211,30 @@ def test_junk_before_a_status_line_is_body():
     assert seen["http.stat_code"] == b"200" and seen["file.data"] == b"junk\na" and "leading_junk" in state["events"]
 
 
+@pytest.mark.parametrize("cut", [1, 7, 99, None])
+def test_a_line_larger_than_the_head_is_what_its_first_bytes_say(cut):
+    """However it is cut: body where no status line can be, a tunnel behind CONNECT, else the end of the parsing."""
+    def direction(response, data, asked=GET):
+        parser = HttpParser(head_size=100)
+        run(parser, False, asked)
+        return run(parser, response, data, cut), parser
+
+    _, parser = direction(True, b"<html>" + bytes(300) + b"\n" + OK + b"Content-Length: 1\r\n\r\na")
+    assert parser.buffers(True)["file.data"] == b"<html>" + bytes(300) + b"\na" and "head_full" not in parser.state(True)["events"]
+    (*_, last), parser = direction(False, b"\x16\3\1" + b"x" * 300, b"CONNECT a:1 HTTP/1.1\r\n\r\n")
+    assert last[0] == "tunnel" and parser.state(False)["events"] == {"upgrade"}
+    (*_, last), parser = direction(False, b"GET /" + b"x" * 300)
+    assert last[0] == "broken" and "head_full" in parser.state(False)["events"]
+
+
+@pytest.mark.parametrize("cut", [1, 9, None])
+def test_a_full_head_leaves_the_same_room_however_it_is_cut(cut):
+    """What is derived from the line before the head was full is there or not, whatever the cut."""
+    parser = HttpParser(head_size=64)
+    run(parser, False, b"HEAD X-A: b\r\nA: " + b"x" * 99, cut)
+    assert "http.uri" not in parser.buffers(False) and parser.state(False)["events"] >= {"head_full", "derived_full"}
+
+
 def test_a_cut_stream():
     seen, state = response(OK + b"A: b\r\nContent-Le", close=True)
     assert seen["http.header"].startswith(b"A: b\r\n") and "body_cut" in state["events"]

@@ -31,11 +31,14 @@ class Job:
     number: int
     queue: object
     page: object
+    flows: object
+    sessions: object
     blocks: object
     rates: object
     control: object
     replies: object
     failure: object
+    depth: int
     rules: object
     copy_range: int
     settle_to: int
@@ -47,13 +50,14 @@ class Job:
 
 
 class Seat:
-    """A queue, its page, and the worker on it (``pid`` 0: nobody at the moment)."""
+    """A queue, its page, its flows and their sessions, and the worker on it (``pid`` 0: nobody at the moment)."""
 
-    def __init__(self, number, queue, page, cpu, watchdog):
+    def __init__(self, number, queue, page, flows, sessions, cpu, watchdog):
         now = time.monotonic()
         self.number = number
         self.queue = queue
         self.page = page
+        self.flows, self.sessions = flows, sessions
         self.cpu = cpu
         self.copy_range = queue.copy_range     # bytes of a packet asked of the kernel; never less again
         self.pid = 0
@@ -109,9 +113,9 @@ class Crew:
         theirs.setblocking(False)
         self._settle(seat)
         forget = [self.forget, ours.close, *(other.close for other in self.seats if other is not seat)]
-        job = Job(seat.number, seat.queue, seat.page, rules=self.rules, copy_range=seat.copy_range, cpu=seat.cpu,
-                  settle_to=self._given_out(seat), user=self.user, channel=theirs, parent=os.getpid(), forget=forget,
-                  **self.shared)
+        job = Job(seat.number, seat.queue, seat.page, seat.flows, seat.sessions, rules=self.rules,
+                  copy_range=seat.copy_range, cpu=seat.cpu, settle_to=self._given_out(seat), user=self.user, channel=theirs,
+                  parent=os.getpid(), forget=forget, **self.shared)
         seat.first_heartbeat = seat.page.heartbeat
         try:
             seat.pid = fork(lambda: worker.run(job))

@@ -69,7 +69,7 @@ class Compilation:
 
     def _compile(self, rules, block_seconds):
         try:
-            made = compile_files(rules.files, rules.variables, rules.lenient, block_seconds)
+            made = compile_files(rules.files, rules.variables, rules.lenient, block_seconds, rules.cache)
         except errors.RuleError as error:
             return {"error": "RuleError", "problems": [str(problem) for problem in error.problems]}
         except errors.TigerFoxError as error:

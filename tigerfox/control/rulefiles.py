@@ -1,6 +1,7 @@
 """From rule files to what the data plane maps and what events say: read, check, compile, describe."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,50 @@ class RuleImage:
     warnings: list
 
 
-def compile_files(files, variables, lenient, block_seconds):
+def compile_files(files, variables, lenient, block_seconds, cache="none"):
     """Return the RuleImage of rule files (or folders of ``*.rules``).
 
     ``variables`` maps names to expressions as in Suricata's configuration; ``lenient`` leaves refused rules out instead
-    of refusing them all; ``block_seconds`` is how long a drop blocks where its rule does not say. Raises RuleError.
+    of refusing them all; ``block_seconds`` is how long a drop blocks where its rule does not say. ``cache`` is the setting
+    ``rules.cache``: where what was compiled before is kept. Raises RuleError.
     """
+    from tigerfox.ruleset.cache import WORTH_KEEPING, Cache, folder_of
+
+    folder = folder_of(cache)
+    key = _key(files, variables, lenient, block_seconds) if folder else None
+    kept = Cache(folder).get(key) if key else None
+    if kept:
+        described, image = kept
+        return RuleImage(image, **described)
+    started = time.monotonic()
+    made = _compile(files, variables, lenient, block_seconds)
+    if key and time.monotonic() - started >= WORTH_KEEPING:
+        described = asdict(made)
+        Cache(folder).put(key, described, described.pop("image"))
+    return made
+
+
+def _key(files, variables, lenient, block_seconds):
+    from tigerfox import __version__
+    from tigerfox.dataplane import inspect, scan
+    from tigerfox.dataplane.image import IMAGE_LAYOUT
+    from tigerfox.ruleset.cache import key_of
+    from tigerfox.ruleset.source import find_files
+
+    libraries = f"libhs {scan.library()} pcre2 {inspect.library()}"
+    return key_of(find_files(files), variables, f"{__version__} {IMAGE_LAYOUT} {libraries} {lenient} {block_seconds}")
+
+
+def _compile(files, variables, lenient, block_seconds):
     from tigerfox.dataplane.image import CompiledRules
     from tigerfox.ruleset.check import load_rules
     from tigerfox.ruleset.compile import compile_rules
+    from tigerfox.ruleset.source import resting_collector
     from tigerfox.ruleset.variables import Variables
 
-    found = load_rules(files, Variables(variables), lenient=lenient)
-    compiled = compile_rules(found.rules, block_seconds)
+    with resting_collector():
+        found = load_rules(files, Variables(variables), lenient=lenient)
+        compiled = compile_rules(found.rules, block_seconds)
     metadata = [[rule.action, rule.gid, rule.sid, rule.rev, rule.msg, rule.category, rule.priority]
                 for rule in compiled.rules]
     copy_range = CompiledRules.from_buffer(compiled.image).copy_range

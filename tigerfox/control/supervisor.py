@@ -114,7 +114,7 @@ class Supervisor:
         self._open_replies()
         pinning.pin_self(plan.housekeeping if self.config.cpu.pin != "none" else None)
         shared = {"blocks": self.blocks, "rates": self.rates, "control": self.control, "replies": self.replies,
-                  "failure": self.config.failure}
+                  "failure": self.config.failure, "depth": self.config.flows.depth}
         self.crew = Crew(self.seats, shared, user, self.log, self.forget)
         self.scribe = Scribe(self.config.eve, self.instance, self.seats, self.log, self._forget_all, plan.housekeeping)
         self.service = Service(str(self.instance.socket), self.selector, self._request)
@@ -123,7 +123,9 @@ class Supervisor:
         self.scribe.start_due()
 
     def _open_queues(self, numbers, plan):
+        from tigerfox.dataplane.flow import Flows
         from tigerfox.dataplane.queue import QueueSocket
+        from tigerfox.dataplane.session import SessionTable
         from tigerfox.dataplane.stats import WorkerPage
 
         part = self.config.queues
@@ -136,7 +138,9 @@ class Supervisor:
                 self.log.warning("%s", warning)
             page = WorkerPage.create(str(self.instance.page(number)), queue=number,
                                      ring_slots=self.config.eve.ring_slots)
-            self.seats.append(Seat(number, queue, page, cpu, self.config.watchdog))
+            flows = Flows.create(None, self.config.flows.capacity, self.config.flows.midstream)
+            sessions = SessionTable.create(self.config.flows.sessions)
+            self.seats.append(Seat(number, queue, page, flows, sessions, cpu, self.config.watchdog))
 
     def _left_blocks(self):
         """The live block table of a supervisor that died without saving it; it stays mapped when its file is removed."""

@@ -14,6 +14,7 @@ import time
 from tigerfox import _fast
 from tigerfox.control import pinning, privileges, process
 from tigerfox.control.loading import map_image
+from tigerfox.dataplane.detect import Detection
 from tigerfox.dataplane.image import CompiledRules
 
 EXIT_STOPPED = 0
@@ -32,7 +33,7 @@ def run(job):
 
 def _turn(job):
     worker = _fast.Worker(job.queue.fileno(), job.number, job.copy_range, job.page, job.blocks, job.rates, job.rules,
-                          policies(job.failure), job.replies, job.control)
+                          policies(job.failure), job.replies, job.control, Detection(job.flows, job.sessions, job.depth))
     job.page.begin(os.getpid(), job.cpu, time.time_ns())
     settle_to = job.settle_to
     while True:

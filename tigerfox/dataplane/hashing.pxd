@@ -24,5 +24,21 @@ cdef extern from *:
         h ^= h >> 32;
         return h;
     }
+    /* The same of a FlowTuple whose ends were put in order: both directions of a connection have one hash. */
+    static inline uint64_t tf_hash_ends(const uint8_t *p, const uint64_t *k) {
+        uint64_t x[5], y[5];
+        uint32_t ports;
+        int swap;
+        memcpy(x, p, 40);
+        ports = (uint32_t)x[4];
+        swap = x[0] != x[2] ? x[0] > x[2] : x[1] != x[3] ? x[1] > x[3] : (uint16_t)ports > ports >> 16;
+        y[0] = swap ? x[2] : x[0];
+        y[1] = swap ? x[3] : x[1];
+        y[2] = swap ? x[0] : x[2];
+        y[3] = swap ? x[1] : x[3];
+        y[4] = swap ? (x[4] & ~(uint64_t)0xffffffff) | (ports << 16 | ports >> 16) : x[4];
+        return tf_hash40((const uint8_t *)y, k);
+    }
     """
     uint64_t hash40 "tf_hash40"(const uint8_t *forty_bytes, const uint64_t *six_keys) noexcept nogil
+    uint64_t hash_ends "tf_hash_ends"(const uint8_t *forty_bytes, const uint64_t *six_keys) noexcept nogil

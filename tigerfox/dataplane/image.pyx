@@ -7,12 +7,15 @@ Layout
     ImageHeader, then the sections of enum Section, each on a 64-byte boundary, each an array of one struct or integer:
 
         | header | rules | conditions | rates | patterns | slots | candidates | masks ... | sets | prefix tables |
+        | inspections ─▶ parts ─▶ tests ─▶ literals, expressions | views ─▶ scans ─▶ databases, patterns ─▶ rules |
 
     Counts are lengths divided by element size; nothing is stored twice. All references are indexes.
 
 Invariants
-    bind() has looked at every index that the hot path follows: rules to conditions, rates and sets; slots to candidates,
-    candidates to rules; class tables to masks; trie nodes to nodes and leaves. After it, no look-up can leave the image.
+    bind() has looked at every index that the hot path follows: rules to conditions, rates, sets and inspections; slots to
+    candidates, candidates to rules; class tables to masks; trie nodes to nodes and leaves; inspections to parts, parts to
+    tests and views, tests to literals, expressions and variables; scans to databases, patterns and rules. After it, no
+    look-up can leave the image. What a database holds is libhs's to check (scan.pyx).
 
 Who may write what
     ruleset/compile.py writes an image through pack(); from bind() on it is immutable (workers map it read-only, from a
@@ -33,7 +36,7 @@ from tigerfox.dataplane.prefixes cimport PREFIX_LEAF, PREFIX_ROOT_SLOTS, PrefixN
 from tigerfox.errors import SharedMemoryError
 
 IMAGE_MAGIC = int.from_bytes(b"TFRULES\0", "little")
-IMAGE_LAYOUT = 1
+IMAGE_LAYOUT = 2
 
 cdef enum:
     ALIGNMENT = 64
@@ -41,7 +44,8 @@ cdef enum:
 
 cdef size_t[<int>SECTION_COUNT] SIZES
 SIZES[:] = [sizeof(Rule), sizeof(Condition), sizeof(Rate), sizeof(Pattern), sizeof(Slot), 4, 8, 8, 8, 8, 8, 8, 2, 4, 8, 2,
-            4, 4, 4, sizeof(PrefixNode), 4]
+            4, 4, 4, sizeof(PrefixNode), 4, sizeof(Inspection), sizeof(Part), sizeof(Test), sizeof(BitStep), sizeof(SizeStep),
+            sizeof(View), 1, sizeof(Expression), sizeof(Scan), sizeof(ScanPattern), 4, 1]
 
 
 cdef class Checker:
@@ -86,6 +90,10 @@ cdef class Checker:
         self.need(self.header.copy_range <= 65535, "copy range")
         self.need(self.count(SECTION_SET_STARTS) > 0, "no sets")
         r.set_count = self.count(SECTION_SET_STARTS) - 1
+        r.inspection_count = self.count(SECTION_INSPECTIONS)
+        r.expression_count = self.count(SECTION_EXPRESSIONS)
+        r.view_count = self.count(SECTION_VIEWS)
+        self.need(self.count(SECTION_SCANS) == r.view_count and r.view_count < 65536, "views")
         self.need(r.pattern_count <= IMAGE_PATTERNS and self.count(SECTION_PROTOCOL_MASKS) == 256, "patterns")
         self.need(self.count(SECTION_DST_MASKS) == r.address_classes and self.count(SECTION_DPORT_MASKS) == r.port_classes_used
                   and r.address_classes > 0 and r.port_classes_used > 0 and r.extra_classes_used > 0, "class masks")
@@ -113,6 +121,18 @@ cdef class Checker:
         r.port_classes = <const uint16_t *>self.at(SECTION_PORT_CLASSES)
         self.bind_ranges(&r.v4, SECTION_V4_ROOT, SECTION_V4_CHUNKS)
         self.bind_trie(&r.v6, SECTION_V6_ROOT, SECTION_V6_NODES, SECTION_V6_LEAVES)
+        r.inspections = <const Inspection *>self.at(SECTION_INSPECTIONS)
+        r.parts = <const Part *>self.at(SECTION_PARTS)
+        r.tests = <const Test *>self.at(SECTION_TESTS)
+        r.bit_steps = <const BitStep *>self.at(SECTION_BIT_STEPS)
+        r.size_steps = <const SizeStep *>self.at(SECTION_SIZE_STEPS)
+        r.views = <const View *>self.at(SECTION_VIEWS)
+        r.literals = <const uint8_t *>self.at(SECTION_LITERALS)
+        r.expressions = <const Expression *>self.at(SECTION_EXPRESSIONS)
+        r.scans = <const Scan *>self.at(SECTION_SCANS)
+        r.scan_patterns = <const ScanPattern *>self.at(SECTION_SCAN_PATTERNS)
+        r.scan_rules = <const uint32_t *>self.at(SECTION_SCAN_RULES)
+        r.databases = <const uint8_t *>self.at(SECTION_DATABASES)
         return 0
 
     cdef int bind_ranges(self, RangeTable *t, Section root, Section chunks) except -1:
@@ -185,6 +205,7 @@ cdef class Checker:
             rule = &r.rules[i]
             self.need(<size_t>rule.first_condition + rule.condition_count <= conditions, "conditions of a rule")
             self.need(rule.rate <= rates and rule.action <= ACTION_ALERT and rule.block_scope <= <int>SCOPE_PAIR, "a rule")
+            self.need(rule.inspection <= r.inspection_count, "inspection of a rule")
             self.need(rule.src_set <= r.set_count and rule.dst_set <= r.set_count
                       and rule.sport_set <= r.set_count and rule.dport_set <= r.set_count, "sets of a rule")
             self.need(not (rule.twin == TWIN_FIRST and i + 1 == r.rule_count) and not (rule.twin == TWIN_SECOND and i == 0),
@@ -222,6 +243,83 @@ cdef class Checker:
             self.need(r.extra_classes[i] < r.extra_classes_used, "an extra class")
         return 0
 
+    cdef int check_inspections(self) except -1:
+        cdef size_t i, parts = self.count(SECTION_PARTS), bits = self.count(SECTION_BIT_STEPS)
+        cdef size_t sizes = self.count(SECTION_SIZE_STEPS), tests = self.count(SECTION_TESTS)
+        cdef const Inspection *one
+        cdef RuleSet *r = self.rules
+        for i in range(r.inspection_count):
+            one = &r.inspections[i]
+            self.need(<size_t>one.first_part + one.part_count <= parts and <size_t>one.first_bit + one.bit_count <= bits
+                      and <size_t>one.first_size + one.size_count <= sizes, "an inspection")
+            self.need(one.unit <= <int>UNIT_TRANSACTION and one.payload <= <int>PAYLOAD_BOTH and one.side <= 2
+                      and one.variable_count <= RULE_VARIABLES
+                      and (one.scan_view == NO_VIEW or one.scan_view < r.view_count), "an inspection")
+        for i in range(parts):
+            self.need(r.parts[i].view < r.view_count
+                      and <size_t>r.parts[i].first_test + r.parts[i].test_count <= tests, "a part")
+        for i in range(bits):
+            self.need(r.bit_steps[i].op <= <int>BIT_TOGGLE and (not r.bit_steps[i].more or i + 1 < bits), "a flow bit")
+        for i in range(sizes):
+            self.need(r.size_steps[i].side <= 3 and r.size_steps[i].op <= 5, "a stream size")
+        for i in range(tests):
+            self.check_test(&r.tests[i])
+        return 0
+
+    cdef int check_test(self, const Test *t) except -1:
+        cdef RuleSet *r = self.rules
+        self.need(t.kind < <int>TEST_COUNT and t.target < RULE_VARIABLES and t.base <= 16, "a test")
+        if t.kind == TEST_CONTENT:
+            self.need(t.length > 0 and t.rare < t.length
+                      and <size_t>t.literal + t.length <= self.count(SECTION_LITERALS), "a literal")
+        elif t.kind == TEST_PCRE:
+            self.need(t.literal < r.expression_count, "an expression")
+        elif t.kind == TEST_BYTES:
+            self.need(t.op < <int>BYTES_OP_COUNT, "a byte test")
+        elif t.kind == TEST_MATH:
+            self.need(t.op < <int>MATH_OP_COUNT, "a byte calculation")
+        self.need(not t.flags & TEST_OFFSET_VARIABLE or 0 <= t.offset < RULE_VARIABLES, "a variable")
+        self.need(not t.flags & TEST_DEPTH_VARIABLE or 0 <= t.depth < RULE_VARIABLES, "a variable")
+        self.need(not t.flags & TEST_COUNT_VARIABLE or t.count < RULE_VARIABLES, "a variable")
+        self.need(not t.flags & TEST_VALUE_VARIABLE or t.value < RULE_VARIABLES, "a variable")
+        return 0
+
+    cdef int check_views(self) except -1:
+        cdef size_t i, at, databases = self.count(SECTION_DATABASES), patterns = self.count(SECTION_SCAN_PATTERNS)
+        cdef size_t rules = self.count(SECTION_SCAN_RULES), literals = self.count(SECTION_LITERALS)
+        cdef const Scan *scan
+        cdef RuleSet *r = self.rules
+        for i in range(r.view_count):
+            scan = &r.scans[i]
+            self.need(r.views[i].buffer < <int>BUF_COUNT and (not i or r.views[i].buffer >= r.views[i - 1].buffer), "a view")
+            for at in range(VIEW_TRANSFORMS):
+                self.need(r.views[i].transform[at] <= <int>TRANSFORM_COUNT, "a transform")
+            self.need(<size_t>scan.database + scan.length <= databases
+                      and <size_t>scan.first_pattern + scan.pattern_count <= patterns, "a scan")
+        for i in range(patterns):
+            self.need(<size_t>r.scan_patterns[i].first + r.scan_patterns[i].count <= rules, "a scan pattern")
+        for i in range(rules):
+            self.need(r.scan_rules[i] < r.rule_count, "a rule of a scan")
+        for i in range(r.expression_count):
+            self.need(<size_t>r.expressions[i].text + r.expressions[i].length <= literals, "an expression")
+        return 0
+
+    cdef int bind_needs(self) noexcept:
+        """What the rules need beyond packets, and which views a buffer has; everything was checked."""
+        cdef size_t i, at = 0
+        cdef RuleSet *r = self.rules
+        for i in range(<size_t>BUF_COUNT + 1):
+            while at < r.view_count and r.views[at].buffer < i:
+                at += 1
+            r.view_first[i] = <uint16_t>at
+        r.needs_flows = r.inspection_count > 0
+        for i in range(r.inspection_count):
+            if r.inspections[i].unit == UNIT_TRANSACTION or r.inspections[i].apps or r.inspections[i].apps_not:
+                r.needs_apps = r.needs_streams = True
+            if r.inspections[i].size_count or r.inspections[i].part_count and r.inspections[i].payload != PAYLOAD_PACKET:
+                r.needs_streams = True
+        return 0
+
 
 cdef class CompiledRules:
     """``CompiledRules.from_buffer(buffer, generation)`` checks an image and binds it; raises SharedMemoryError.
@@ -246,6 +344,9 @@ cdef class CompiledRules:
         checker.bind_sections()
         checker.check_rules()
         checker.check_index()
+        checker.check_inspections()
+        checker.check_views()
+        checker.bind_needs()
         compiled.rules.generation = generation
         return compiled
 
@@ -267,6 +368,17 @@ cdef class CompiledRules:
     def copy_range(self):
         """Bytes of each packet that have to be copied from the kernel for these rules."""
         return self.rules.copy_range
+
+    @property
+    def needs(self):
+        """What these rules need beyond single packets, of "flows", "streams" and "apps"."""
+        return {name for name, wanted in (("flows", self.rules.needs_flows), ("streams", self.rules.needs_streams),
+                                          ("apps", self.rules.needs_apps)) if wanted}
+
+    @property
+    def view_count(self):
+        """Buffers, each with its transforms, that these rules look into."""
+        return self.rules.view_count
 
     @property
     def size(self):

@@ -7,15 +7,20 @@ from tigerfox.dataplane.capture cimport Capture
 from tigerfox.dataplane.control cimport ControlPage
 from tigerfox.dataplane.defrag cimport (
     Defrag, DefragCounts, Piece, Reassembly, Tracker, defrag_add, defrag_refuse, defrag_release, defrag_whole)
+from tigerfox.dataplane.detect cimport Detection, detect_packet, detect_tidy
 from tigerfox.dataplane.events cimport EVENT_ALERT, EVENT_DROP, EventRing, event_push
+from tigerfox.dataplane.flow cimport FlowCounts
 from tigerfox.dataplane.image cimport NO_RULE, CompiledRules, Rule, RuleSet
-from tigerfox.dataplane.packet cimport PACKET_MATCHES, VERDICT_ACCEPT, VERDICT_DROP, Packet, Verdict
+from tigerfox.dataplane.match cimport rules_match, rules_of_part
+from tigerfox.dataplane.packet cimport PACKET_FRAGMENT, PACKET_MATCHES, VERDICT_ACCEPT, VERDICT_DROP, Packet, Verdict
 from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue
 from tigerfox.dataplane.rates cimport RateTable
 from tigerfox.dataplane.reason cimport (
     CLASS_MALFORMED, CLASS_PASS, CLASS_STOP, CLASS_UNPARSED, R_BLOCKED_PAIR, R_BLOCKED_SOURCE, R_FRAG_DROPPED, R_NONE,
     R_REJECT, Reason, ReasonClass, reason_class)
 from tigerfox.dataplane.reply cimport ReplySockets, reply_send
+from tigerfox.dataplane.scene cimport Detect, DetectCounts
+from tigerfox.dataplane.session cimport SessionCounts
 from tigerfox.dataplane.stats cimport WorkerStats
 from tigerfox.dataplane.verdict cimport Decision
 
@@ -49,6 +54,7 @@ cdef struct Lane:                # its worker only
     const RuleSet *rules         # changed between batches only
     BlockTable *blocks           # set at bind, as all pointers below
     RateTable *rates
+    Detect *detect
     EventRing *events
     WorkerStats *stats
     ReplySockets replies
@@ -121,6 +127,52 @@ cdef inline void drop_follow(Lane *lane, const Layer *layer) noexcept nogil:
         lane.stats.replies_failed += sent < 0
 
 
+# ---- rules
+
+
+cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
+    """Which rules hold: of the headers, and of what flow, stream and application show. R_NONE, or why that cannot be judged."""
+    cdef Reason found = parsed
+    lane.detect.pending.count = lane.detect.pending.cut = 0
+    layer.packet.alone_count = 0
+    layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, &lane.detect.pending)
+    if layer.packet.flags & PACKET_FRAGMENT:
+        rules_of_part(lane.rules, layer.packet)
+    elif lane.rules.inspection_count and parsed == R_NONE:
+        found = detect_packet(lane.detect, layer.packet)
+    lane.stats.matches_cut += layer.packet.match_cut
+    return found
+
+
+cdef inline void detect_count(WorkerStats *stats, DetectCounts *counts) noexcept nogil:
+    stats.candidates += counts.candidates
+    stats.candidates_cut += counts.candidates_cut
+    stats.streams_refused += counts.streams_refused
+    stats.streams_unfollowed += counts.unfollowed
+    memset(counts, 0, sizeof(DetectCounts))
+
+
+cdef inline void flows_count(WorkerStats *stats, FlowCounts *flows, SessionCounts *sessions) noexcept nogil:
+    stats.flows_created += flows.created
+    stats.flows_expired += flows.expired
+    stats.flows_evicted += flows.evicted
+    stats.flows_rejected += flows.rejected
+    stats.flowbits_rejected += flows.bits_rejected
+    stats.sessions_opened += sessions.opened
+    stats.sessions_rejected += sessions.rejected
+    stats.sessions_discarded += sessions.discarded
+    memset(flows, 0, sizeof(FlowCounts))
+    memset(sessions, 0, sizeof(SessionCounts))
+
+
+cdef inline void inspection_tidy(Lane *lane, uint64_t now_ns) noexcept nogil:
+    """Behind a batch: forget flows that are over, publish what inspection counted."""
+    if lane.rules.inspection_count:
+        detect_tidy(lane.detect, now_ns)
+        detect_count(lane.stats, &lane.detect.counts)
+        flows_count(lane.stats, &lane.detect.flows.counts, &lane.detect.sessions.counts)
+
+
 # ---- fragments
 
 
@@ -187,6 +239,7 @@ cdef class LaneHold:
     """Keeps alive what a Lane points into."""
     cdef Lane lane
     cdef CompiledRules rules
+    cdef Detection detection
     cdef tuple tables
     cdef Reassembly outer_parts  # fragments
     cdef Reassembly inner_parts  # fragments inside tunnels

@@ -23,12 +23,16 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 from tigerfox.dataplane.blocks cimport Blocks
 from tigerfox.dataplane.defrag cimport Reassembly
+from tigerfox.dataplane.detect cimport Detection
+from tigerfox.dataplane.flow cimport Flows
 from tigerfox.dataplane.queue cimport queue_bind, queue_free, queue_widen
 from tigerfox.dataplane.rates cimport Rates
+from tigerfox.dataplane.session cimport SessionTable
 from tigerfox.dataplane.stats cimport WorkerPage
 
 from tigerfox.errors import ConfigError, UsageError
 
+OWN_FLOWS, OWN_SESSIONS = 4096, 256
 VERDICTS = {"accept": VERDICT_ACCEPT, "drop": VERDICT_DROP}
 
 # ---- Public API
@@ -37,11 +41,12 @@ VERDICTS = {"accept": VERDICT_ACCEPT, "drop": VERDICT_DROP}
 cdef class LaneHold:
     """``policies`` maps ``malformed``, ``unparsed`` and ``no_verdict`` to ``"accept"`` or ``"drop"``.
 
-    ``replies`` are the descriptors of reply.open_reply_sockets, (-1, -1) for none. Raises ConfigError.
+    ``replies`` are the descriptors of reply.open_reply_sockets, (-1, -1) for none. ``detection``: flows and sessions of the queue;
+    None makes small ones of its own. Raises ConfigError.
     """
 
     def __init__(self, WorkerPage page not None, Blocks blocks not None, Rates rates not None,
-                 CompiledRules rules not None, policies, replies=(-1, -1)):
+                 CompiledRules rules not None, policies, replies=(-1, -1), Detection detection=None):
         memset(&self.lane, 0, sizeof(Lane))
         self.tables = (page, blocks, rates)
         self.lane.blocks = &blocks.table
@@ -52,6 +57,8 @@ cdef class LaneHold:
         self.lane.outer.packet, self.lane.inner.packet = &self.lane.packets[0], &self.lane.inner_packet
         self.outer_parts, self.inner_parts = Reassembly(), Reassembly()
         self.lane.outer.defrag, self.lane.inner.defrag = &self.outer_parts.defrag, &self.inner_parts.defrag
+        self.detection = detection or Detection(Flows.create(None, OWN_FLOWS), SessionTable.create(OWN_SESSIONS))
+        self.lane.detect = self.detection.detect
         self.lane.replies.v4, self.lane.replies.v6 = replies
         try:
             self.lane.policies.malformed = VERDICTS[policies["malformed"]]
@@ -66,6 +73,7 @@ cdef class LaneHold:
         """Judge by these rules from the next packet on; only between two calls of ``run``. Raises MemoryError."""
         self.outer_parts.widen(rules.rules.copy_range)
         self.inner_parts.widen(rules.rules.copy_range)
+        self.detection.use(rules)
         self.rules = rules
         self.lane.rules = &rules.rules
         self.lane.stats.generation = rules.rules.generation
@@ -79,11 +87,11 @@ cdef class LiveLane(LaneHold):
     """
 
     def __init__(self, int queue_fd, int queue_number, int copy_range, page, blocks, rates,
-                 CompiledRules rules not None, policies, replies, ControlPage control not None):
+                 CompiledRules rules not None, policies, replies, ControlPage control not None, detection=None):
         if queue_bind(&self.queue, queue_fd, queue_number, copy_range):
             raise MemoryError
         self.control, self.generation = control, rules.rules.generation
-        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies)
+        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies, detection)
 
     def __dealloc__(self):
         queue_free(&self.queue)
@@ -103,8 +111,8 @@ cdef class LiveLane(LaneHold):
 cdef class CaptureLane(LaneHold):
     """The lane of a capture: the Capture, tables and policies (LaneHold)."""
 
-    def __init__(self, Capture capture not None, page, blocks, rates, rules, policies):
-        LaneHold.__init__(self, page, blocks, rates, rules, policies)
+    def __init__(self, Capture capture not None, page, blocks, rates, rules, policies, detection=None):
+        LaneHold.__init__(self, page, blocks, rates, rules, policies, (-1, -1), detection)
         self.capture = capture
 
     cdef uint64_t events_end(self, uint64_t limit) except 0:

@@ -1,5 +1,7 @@
 # Which rules a packet matches. See match.pyx for the design, image.pxd for the compiled rule set.
 
+from libc.stdint cimport uint32_t
+from tigerfox.dataplane.candidates cimport Candidates
 from tigerfox.dataplane.image cimport RuleSet
 from tigerfox.dataplane.packet cimport Packet
 
@@ -7,8 +9,17 @@ from tigerfox.dataplane.packet cimport Packet
 cdef void rules_near(const RuleSet *rs, const Packet *p) noexcept nogil
 
 # Fills p.matches (rule numbers in the order of action, priority and sid) and p.match_count; returns how many matches
-# found no place there.
-cdef int rules_match(const RuleSet *rs, Packet *p) noexcept nogil
+# found no place there. Rules that look beyond the headers and that no scan names are added to `pending` instead
+# (NULL: left out); what they look for is still to be checked.
+cdef int rules_match(const RuleSet *rs, Packet *p, Candidates *pending) noexcept nogil
+
+# The packet's five classes (`key` has DIM_COUNT places), and whether the headers of one rule hold for it: for rules that
+# a scan names, which stand in no header index.
+cdef void packet_classes(const RuleSet *rs, const Packet *p, uint32_t *key) noexcept nogil
+cdef bint rule_holds(const RuleSet *rs, uint32_t number, const Packet *p, const uint32_t *key) noexcept nogil
+
+# Put a rule among p.matches, in order, once, and of two twins only one; 1 when a match found no place.
+cdef int match_add(const RuleSet *rs, Packet *p, uint32_t number) noexcept nogil
 
 # Leave to the whole packet what need not be decided on its first fragment: alerts and counts of what lies behind the
 # IP header.

@@ -39,6 +39,7 @@ What happens when full or broken
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset
 
+from tigerfox.dataplane.candidates cimport Candidates, candidates_add
 from tigerfox.dataplane.image cimport (
     ACTION_ALERT, DIM_COUNT, DIM_DPORT, DIM_DST, DIM_EXTRA, DIM_SPORT, DIM_SRC, EXTRA_ICMP_TYPE, EXTRA_NONE, EXTRA_TCP_FLAGS,
     FIELD_DSIZE, FIELD_FRAG_BITS, FIELD_FRAG_OFF, FIELD_ICMP_CODE, FIELD_ICMP_ID, FIELD_ICMP_SEQ,
@@ -221,10 +222,12 @@ cdef bint check_rule(const RuleSet *rs, const Rule *rule, const Packet *p, const
     return True
 
 
-cdef int match_insert(const RuleSet *rs, Packet *p, uint32_t number) noexcept nogil:
+cdef int match_add(const RuleSet *rs, Packet *p, uint32_t number) noexcept nogil:
     """Keep the matches in order; 1 when one was cut. The second of two twins is dropped."""
     cdef int i = p.match_count
     cdef uint32_t twin = number
+    if rs.rules[number].noalert and rs.rules[number].action == ACTION_ALERT:
+        return 0                 # it says and does nothing
     if rs.rules[number].twin != TWIN_NONE:
         twin = number + 1 if rs.rules[number].twin == TWIN_FIRST else number - 1
     while i > 0 and p.matches[i - 1] > number:
@@ -273,7 +276,7 @@ cdef void rules_near(const RuleSet *rs, const Packet *p) noexcept nogil:
         prefix_near(&rs.v6, p.flow.dst)
 
 
-cdef int rules_match(const RuleSet *rs, Packet *p) noexcept nogil:
+cdef int rules_match(const RuleSet *rs, Packet *p, Candidates *pending) noexcept nogil:
     cdef uint32_t key[DIM_COUNT]
     cdef const Slot *slot
     cdef uint64_t live
@@ -290,8 +293,25 @@ cdef int rules_match(const RuleSet *rs, Packet *p) noexcept nogil:
             continue
         for i in range(slot.first, slot.first + slot.count):
             if check_rule(rs, &rs.rules[rs.candidates[i]], p, key):
-                cut += match_insert(rs, p, rs.candidates[i])
+                cut += rule_found(rs, p, rs.candidates[i], pending)
     return cut
+
+
+cdef inline int rule_found(const RuleSet *rs, Packet *p, uint32_t number, Candidates *pending) noexcept nogil:
+    """A rule's headers hold: that is a match, or the beginning of one."""
+    if rs.rules[number].inspection == 0:
+        return match_add(rs, p, number)
+    if pending != NULL:
+        candidates_add(pending, number)
+    return 0
+
+
+cdef void packet_classes(const RuleSet *rs, const Packet *p, uint32_t *key) noexcept nogil:
+    classify(rs, p, key)
+
+
+cdef bint rule_holds(const RuleSet *rs, uint32_t number, const Packet *p, const uint32_t *key) noexcept nogil:
+    return check_rule(rs, &rs.rules[number], p, key)
 
 
 cdef inline bint rule_of_whole(const RuleSet *rs, const Rule *rule) noexcept nogil:
@@ -329,7 +349,7 @@ def matches(CompiledRules compiled, const uint8_t[::1] packet):
     p.caplen = p.wirelen = packet.shape[0]
     if parse_packet(&p) != R_NONE:
         return [], 0
-    cdef int cut = rules_match(&compiled.rules, &p)
+    cdef int cut = rules_match(&compiled.rules, &p, NULL)
     return [p.matches[i] for i in range(p.match_count)], cut
 
 

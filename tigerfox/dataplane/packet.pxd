@@ -25,6 +25,7 @@ cdef enum PacketFlag:
     PACKET_TRUNCATED = 32        # fewer bytes captured than the IP header announces
     PACKET_BARE = 64             # ethertype without IP, or a link type's other payload: nothing to judge
     PACKET_REASSEMBLED = 128     # put together from fragments
+    PACKET_STREAMED = 256        # its payload belongs to a stream that is followed
 
 cdef enum FragBit:               # as in the IPv4 header's flags, also set from the IPv6 fragment header
     FRAG_MORE = 1
@@ -90,5 +91,8 @@ cdef struct Packet:
     uint8_t verdict              # top
     uint8_t fault                # top: Reason that parse answered
     uint8_t has_icmp_echo        # parse: icmp_id and icmp_seq were read
-    uint8_t match_count          # match
+    uint8_t match_count          # match, candidate
+    uint8_t match_cut            # match, candidate: how many matches found no place
+    uint8_t alone_count          # detect
     uint32_t matches[PACKET_MATCHES]   # match: rule numbers in the order of action and priority
+    uint32_t alone[PACKET_MATCHES]     # detect: of these, rules that hold for the packet's own payload and not for its stream

@@ -34,11 +34,9 @@ cdef struct RateTable:           # of one process: pointers into the region, bou
     RateTracker *entries
     uint32_t buckets
 
-# Count one match of a rule with this rate; `now` in Unix seconds. Any process, bounded time, never blocks.
-cdef RateAnswer rate_count(RateTable *t, const Rate *rate, const FlowTuple *flow, uint32_t now) noexcept nogil
-
-# The same with the packet's own time, as Suricata compares it (Packet.time_ns). Do not mix the two in one table.
-cdef RateAnswer rate_count_at(RateTable *t, const Rate *rate, const FlowTuple *flow, uint64_t time_ns) noexcept nogil
+# Count one match of a rule with this rate, at the packet's own time (Packet.time_ns), as Suricata does. Any process, bounded time,
+# never blocks.
+cdef RateAnswer rate_count(RateTable *t, const Rate *rate, const FlowTuple *flow, uint64_t time_ns) noexcept nogil
 
 cdef class Rates:
     """Python's hold on a rate table: opened from a file or anonymous."""

@@ -219,11 +219,7 @@ cdef RateTracker *_tracker(RateTable *t, const Rate *rate, const RateKey *key, u
     return NULL
 
 
-cdef RateAnswer rate_count(RateTable *t, const Rate *rate, const FlowTuple *flow, uint32_t now) noexcept nogil:
-    return rate_count_at(t, rate, flow, <uint64_t>now * 1000000000)
-
-
-cdef RateAnswer rate_count_at(RateTable *t, const Rate *rate, const FlowTuple *flow, uint64_t time_ns) noexcept nogil:
+cdef RateAnswer rate_count(RateTable *t, const Rate *rate, const FlowTuple *flow, uint64_t time_ns) noexcept nogil:
     cdef uint64_t now = time_ns // 1000
     cdef RateKey key
     cdef RateTracker *e
@@ -298,7 +294,7 @@ cdef class Rates:
         memcpy(flow.dst, <const char *>dst, min(len(dst), 16))
         flow.version = 4 if len(src) == 4 else 6
         microseconds = round((time.time() if now is None else now) * 1000000)
-        return ANSWERS[rate_count_at(&self.table, &rate, &flow, <uint64_t>microseconds * 1000)]
+        return ANSWERS[rate_count(&self.table, &rate, &flow, <uint64_t>microseconds * 1000)]
 
     def counters(self):
         """Gauges and counters by name: used, size, displaced, rejected."""

@@ -47,6 +47,11 @@ cdef enum Reason:
     R_FRAG_OVERLAP            # a fragment that brings other bytes for what came before; any overlap in IPv6
     R_FRAG_END                # fragments that disagree about where the datagram ends
     R_FRAG_LIMIT              # beyond a bound of reassembly
+    R_STREAM_OVERLAP          # a TCP segment with other bytes for what came before
+    R_STREAM_UNSEEN           # a TCP segment that repeats, unconfirmed, what is no longer kept to compare with
+    R_STREAM_OUTSIDE          # a TCP segment with payload that its receiver ignores
+    R_STREAM_LIMIT            # a TCP segment too far behind a gap, or behind too many
+    R_STREAM_URGENT           # urgent data where end hosts differ about what is read
     # the failure policy decided
     R_NO_VERDICT              # a stage left the packet without verdict
     R_COUNT
@@ -65,6 +70,6 @@ cdef inline ReasonClass reason_class(Reason r) noexcept nogil:
         return CLASS_STOP
     if r <= R_TUNNEL_INNER:
         return CLASS_MALFORMED
-    if r <= R_FRAG_LIMIT:
+    if r <= R_STREAM_URGENT:
         return CLASS_UNPARSED
     return CLASS_FAILURE

@@ -43,6 +43,11 @@ _ROWS = (
     ("fragment_overlap", "a fragment with other bytes for what came before, or in IPv6 any fragment that overlaps"),
     ("fragment_end", "a fragment that disagrees with the others about where the datagram ends"),
     ("fragment_limit", "a fragment beyond a bound of reassembly: too many datagrams or pieces, too long headers, nested"),
+    ("stream_overlap", "a TCP segment with other bytes for what came before; the end host may have either"),
+    ("stream_unseen", "a TCP segment that repeats, unconfirmed, bytes that are no longer kept to compare it with"),
+    ("stream_outside", "a TCP segment with payload that its receiver ignores: outside its window, or of another connection"),
+    ("stream_limit", "a TCP segment too far behind a gap of its stream, or behind too many; it will be sent again"),
+    ("stream_urgent", "urgent data in HTTP, TLS or DNS: an end host may leave that byte out of what it reads"),
     ("no_verdict", "a stage left the packet without a verdict"),
 )
 

@@ -14,6 +14,8 @@ cdef enum SharedKind:
     SHARED_RATES = 2             # threshold and detection_filter trackers
     SHARED_WORKER = 3            # statistics and event ring of one worker
     SHARED_CONTROL = 4           # what the supervisor tells all workers
+    SHARED_FLOWS = 5             # flows of one queue
+    SHARED_SESSIONS = 6          # what their inspection keeps
 
 cdef struct SharedHeader:
     uint64_t magic               # SHARED_MAGIC

@@ -12,6 +12,7 @@ from tigerfox.errors import SharedMemoryError, from_errno
 cdef enum:
     HEADER_SIZE = sizeof(SharedHeader)
 
+NO_RESERVE = 0x4000              # MAP_NORESERVE, linux/mman.h
 SHARED_MAGIC = int.from_bytes(b"TIGERFOX", "little")
 
 
@@ -40,19 +41,21 @@ def _new_file(path, size):
 cdef class Region:
     """``Region.create(path, kind, layout, size)`` makes a file (``path=None``: anonymous memory), ``Region.open`` maps one.
 
-    ``size`` is in bytes and includes the header of 128 bytes. Raises SharedMemoryError when an existing file has
+    ``size`` is in bytes and includes the header of 128 bytes; without ``reserve`` anonymous memory comes into being as it is
+    touched. Raises SharedMemoryError when an existing file has
     another magic, kind, layout or size than asked for, or when there is no room for it; PrivilegeError when it belongs to
     somebody else. The mapping is shared: children of a fork see the same memory.
     """
 
     @staticmethod
-    def create(path, int kind, int layout, size_t size):
+    def create(path, int kind, int layout, size_t size, bint reserve=True):
         cdef Region region = Region.__new__(Region)
         descriptor = -1
         try:
             if path is not None:
                 descriptor = _new_file(path, size)
-            region._bind(mmap.mmap(descriptor, size), path, True)
+            flags = mmap.MAP_SHARED | (0 if path is not None else mmap.MAP_ANONYMOUS | (0 if reserve else NO_RESERVE))
+            region._bind(mmap.mmap(descriptor, size, flags=flags), path, True)
         finally:
             if descriptor >= 0:
                 os.close(descriptor)

@@ -29,6 +29,19 @@ cdef struct WorkerStats:
     uint64_t fragments_expired       # datagrams that were not complete in time
     uint64_t fragments_displaced     # datagrams that gave way to newer ones
     uint64_t fragments_rejected      # fragments beyond a bound
+    # inspection
+    uint64_t flows_created
+    uint64_t flows_expired           # not seen for their timeout, or closed
+    uint64_t flows_evicted           # gave way to newer ones, embryonic ones first
+    uint64_t flows_rejected          # packets whose flow found no place
+    uint64_t flowbits_rejected       # flowbits beyond what a flow keeps
+    uint64_t sessions_opened         # connections whose stream was followed
+    uint64_t sessions_rejected       # connections that found no room for it
+    uint64_t sessions_discarded      # a worker was killed while it changed them
+    uint64_t streams_unfollowed      # TCP packets with payload that were judged by themselves
+    uint64_t streams_refused         # TCP packets that their stream did not take
+    uint64_t candidates              # rules checked in full
+    uint64_t candidates_cut          # rules that found no place among the candidates
     # the queue
     uint64_t receives            # receive calls that brought packets
     uint64_t sends               # verdict messages sends

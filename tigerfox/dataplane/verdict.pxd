@@ -15,5 +15,5 @@ cdef struct Decision:
     uint32_t block_seconds
     uint32_t alerts[PACKET_MATCHES]  # rule numbers that fire, in order
 
-# Applies rates and the order of actions to p.matches. `now` in Unix seconds.
-cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, uint32_t now, Decision *d) noexcept nogil
+# Applies rates and the order of actions to p.matches.
+cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, Decision *d) noexcept nogil

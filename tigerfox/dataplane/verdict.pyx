@@ -22,8 +22,9 @@ What happens when full or broken
 from libc.stdint cimport uint32_t
 
 from tigerfox.dataplane.blocks cimport SCOPE_CONNECTION, SCOPE_NONE
-from tigerfox.dataplane.image cimport ACTION_ALERT, ACTION_DROP, ACTION_PASS, NO_RULE, Rule, RuleSet
-from tigerfox.dataplane.packet cimport PACKET_PORTS, Packet
+from tigerfox.dataplane.image cimport (
+    ACTION_ALERT, ACTION_DROP, ACTION_PASS, NO_RULE, UNIT_TRANSACTION, Inspection, Rule, RuleSet)
+from tigerfox.dataplane.packet cimport PACKET_PORTS, PACKET_STREAMED, Packet
 from tigerfox.dataplane.rates cimport RATE_ACT, RATE_FIRE, RATE_SILENT, RateAnswer, RateTable, rate_count
 from tigerfox.dataplane.reason cimport R_ALERT, R_DEFAULT, R_DROP, R_PASS, R_REJECT
 
@@ -32,28 +33,46 @@ cdef enum:
     PROTO_UDP = 17
 
 
-cdef inline RateAnswer rule_rate(const RuleSet *rs, RateTable *rates, const Rule *rule, const Packet *p,
-                                 uint32_t now) noexcept nogil:
+cdef inline RateAnswer rule_rate(const RuleSet *rs, RateTable *rates, const Rule *rule, const Packet *p) noexcept nogil:
     if rule.rate == 0:
         return RATE_FIRE
-    return rate_count(rates, &rs.rates[rule.rate - 1], &p.flow, now)
+    return rate_count(rates, &rs.rates[rule.rate - 1], &p.flow, p.time_ns)
 
 
 cdef inline bint has_connection(const Packet *p) noexcept nogil:
     return p.flags & PACKET_PORTS and (p.flow.proto == PROTO_TCP or p.flow.proto == PROTO_UDP)
 
 
-cdef inline void decide_stop(Decision *d, const Rule *rule, const Packet *p, uint32_t number) noexcept nogil:
+cdef inline bint means_flow(const RuleSet *rs, const Rule *rule, const Packet *p) noexcept nogil:
+    """Whether what a rule found is of the flow and not of this packet alone: a message, the stream, or nothing but the headers."""
+    cdef const Inspection *i
+    cdef int n
+    if rule.inspection == 0:
+        return True
+    i = &rs.inspections[rule.inspection - 1]
+    if i.of_flow or i.unit == UNIT_TRANSACTION:
+        return True
+    for n in range(p.alone_count):
+        if p.alone[n] == <uint32_t>(rule - rs.rules):
+            return False
+    return i.part_count != 0 and p.flags & PACKET_STREAMED != 0
+
+
+cdef inline void decide_stop(const RuleSet *rs, Decision *d, const Rule *rule, const Packet *p, uint32_t number) noexcept nogil:
     """The rule stops the packet; a block of the connection needs one, that is TCP or UDP with its ports."""
     d.reason = R_DROP if rule.action == ACTION_DROP else R_REJECT
     d.rule = number
     d.action = rule.action
-    if rule.block_scope != SCOPE_CONNECTION or has_connection(p):
+    if rule.block_default and not means_flow(rs, rule, p):
+        d.block_scope = SCOPE_NONE
+    elif rule.block_scope == SCOPE_NONE and rule.inspection and means_flow(rs, rule, p) and p.flags & PACKET_STREAMED:
+        d.block_scope = SCOPE_CONNECTION     # sent again, its bytes would be old: the rest of the connection goes with them
+    elif rule.block_scope != SCOPE_CONNECTION or has_connection(p):
         d.block_scope = rule.block_scope
     d.block_seconds = rule.block_seconds
 
 
-cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, uint32_t now, Decision *d) noexcept nogil:
+cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, Decision *d) noexcept nogil:
     cdef const Rule *rule
     cdef RateAnswer answer
     cdef int i
@@ -61,7 +80,7 @@ cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, u
     d.alert_count, d.block_seconds = 0, 0
     for i in range(p.match_count):
         rule = &rs.rules[p.matches[i]]
-        answer = rule_rate(rs, rates, rule, p, now)
+        answer = rule_rate(rs, rates, rule, p)
         if answer == RATE_SILENT:
             continue
         if rule.action == ACTION_PASS:
@@ -72,6 +91,6 @@ cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, u
             d.alerts[d.alert_count] = p.matches[i]
             d.alert_count += 1
         if d.rule == NO_RULE and rule.action != ACTION_ALERT:
-            decide_stop(d, rule, p, p.matches[i])
+            decide_stop(rs, d, rule, p, p.matches[i])
         elif d.reason == R_DEFAULT:
             d.reason = R_ALERT

@@ -16,6 +16,7 @@ from tigerfox.offline.output import write_lines
 RING_SLOTS = 8192
 BLOCK_CAPACITY = 1 << 16
 RATE_CAPACITY = 1 << 16
+FLOW_CAPACITY, SESSION_CAPACITY = 1 << 17, 1 << 13
 ALERT = 1                            # EventKind
 
 
@@ -31,18 +32,18 @@ class Tally:
     drops: Counter = field(default_factory=Counter)
 
 
-def replay(pcap, rules, variables=(), lenient=False, midstream=False, as_json=False):
+def replay(pcap, rules, variables=(), lenient=False, midstream=False, as_json=False, cache="auto"):
     """Judge the packets of ``pcap`` (pcap or pcapng) by ``rules`` (files); writes EVE lines or a summary to standard
     output.
 
     ``variables`` are texts NAME=VALUE; ``lenient`` leaves refused rules out and says so on standard error;
     ``midstream`` inspects TCP connections whose beginning is not in the capture (it matters to rules that look at
-    connections). Raises RuleError, ConfigError, CaptureError.
+    connections); ``cache`` is as the setting ``rules.cache``. Raises RuleError, ConfigError, CaptureError.
     """
-    made = compile_files([str(name) for name in rules], assignments(variables), lenient, Blocks().seconds)
+    made = compile_files([str(name) for name in rules], assignments(variables), lenient, Blocks().seconds, cache)
     for line in [*made.warnings, *summary(made.refused, made.left_out)]:
         sys.stderr.write(f"tigerfox: {line}\n")
-    run = Run(pcap, made)
+    run = Run(pcap, made, midstream)
     if as_json:
         run.write_events(sys.stdout.buffer)
     else:
@@ -54,13 +55,16 @@ def replay(pcap, rules, variables=(), lenient=False, midstream=False, as_json=Fa
 class Run:
     """One pass over a capture by a RuleImage."""
 
-    def __init__(self, pcap, made):
+    def __init__(self, pcap, made, midstream=False):
         from tigerfox._fast import Replay
         from tigerfox.control.worker import policies
         from tigerfox.dataplane.blocks import Blocks as BlockTable
         from tigerfox.dataplane.capture import Capture
+        from tigerfox.dataplane.detect import Detection
+        from tigerfox.dataplane.flow import Flows
         from tigerfox.dataplane.image import CompiledRules
         from tigerfox.dataplane.rates import Rates
+        from tigerfox.dataplane.session import SessionTable
 
         self._made = made
         self._page = _page()
@@ -68,7 +72,8 @@ class Run:
         self._capture = Capture(str(pcap))
         self._replay = Replay(self._capture, self._page, BlockTable.create(None, BLOCK_CAPACITY),
                               Rates.create(None, RATE_CAPACITY), CompiledRules.from_buffer(made.image, 1),
-                              policies(Failure()))
+                              policies(Failure()),
+                              Detection(Flows.create(None, FLOW_CAPACITY, midstream), SessionTable.create(SESSION_CAPACITY)))
 
     def warnings(self):
         """Return what of the capture could not be read, as lines of text."""

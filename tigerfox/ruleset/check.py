@@ -5,9 +5,9 @@ import sys
 from tigerfox.errors import RuleError
 from tigerfox.ruleset.draft import Draft
 from tigerfox.ruleset.groups import nearest
-from tigerfox.ruleset.keywords import KEYWORDS, is_not_yet
+from tigerfox.ruleset.keywords import KEYWORDS, TESTS, is_not_yet
 from tigerfox.ruleset.lexer import split_head, split_options
-from tigerfox.ruleset.protocols import NOT_YET, RULE_PROTOCOLS
+from tigerfox.ruleset.protocols import APPS, NOT_YET, PAYLOADS, RULE_PROTOCOLS
 from tigerfox.ruleset.rule import ACTIONS, Problem, Refusal, RuleList
 from tigerfox.ruleset.source import RuleText, find_files, read_rules, resting_collector
 from tigerfox.ruleset.variables import Variables
@@ -123,6 +123,8 @@ def _read_head(draft, parts, variables):
     action, protocol, src, sport, direction, dst, dport = parts
     _attempt(draft, "action", _action, action)
     _attempt(draft, "protocol", _protocol, protocol)
+    word = protocol.text.lower()
+    draft.app, draft.payload = APPS.get(word), PAYLOADS.get(word, "any")
     _attempt(draft, "bidirectional", _direction, direction)
     _attempt(draft, "src", variables.addresses, src)
     _attempt(draft, "sport", variables.ports, sport)
@@ -174,7 +176,7 @@ def _refuse_unknown(draft, option, told):
     name = option.name.lower()
     if is_not_yet(name):
         if not told:
-            message = f"{name}: not supported yet by this version, which reads the header language; {_OTHER_WAY}"
+            message = f"{name}: not supported yet by this version; {_OTHER_WAY}"
             draft.refuse(Refusal(message, kind=f"{name}: not supported yet"), option.offset)
         return True
     if name:
@@ -188,43 +190,52 @@ def _refuse_unknown(draft, option, told):
 
 def _read_option(draft, row, option):
     draft.option = option
+    start = option.offset if option.value is None else option.value_offset
     try:
         if not row.several and row.name in draft.keywords:
-            raise Refusal("stands twice in this rule; write it once", option.offset - option.value_offset)
+            raise Refusal("stands twice in this rule; write it once", option.offset - start)
         draft.seen(row, option)
-        value, skipped = _plain_value(row, option)
+        value, skipped = _plain_value(draft, row, option)
     except Refusal as refusal:
-        draft.refuse(refusal, option.value_offset if option.value is not None else option.offset, row.name)
+        draft.refuse(refusal, start, row.name)
         return
     try:
         if row.field is None:
             row.parse(draft, value)
         else:
             draft.conditions += [(row.cost, condition) for condition in row.parse(value)]
+        if row.name in TESTS:
+            draft.last_keyword = row.name
     except Refusal as refusal:
-        draft.refuse(refusal, option.value_offset + skipped, row.name)
+        draft.refuse(refusal, start + skipped, row.name)
 
 
-def _plain_value(row, option):
+def _plain_value(draft, row, option):
     """Return the value without its quotes, and how many characters were taken off in front."""
-    value = option.value
+    value, skipped = option.value, 0
     if not row.value:
         if value:
             raise Refusal(f"takes no value; write {row.name};")
         return value, 0
+    if not value and row.optional:
+        return "", 0
+    if row.negatable and value:
+        bare = value.removeprefix("!").lstrip() if value[0] == "!" else value
+        skipped = len(value) - len(bare)
+        draft.negated, value = skipped > 0, bare
     if not value:
         raise Refusal(f"the value is missing; write e.g. {row.example}")
     if value[0] != '"':
         if row.quotes == "must":
             raise Refusal(f"the value must stand in quotes; write e.g. {row.example}")
-        return value, 0
+        return value, skipped
     if row.quotes == "no":
         raise Refusal(f"no quotes here; write e.g. {row.example}")
     if len(value) < 2 or value[-1] != '"':
         raise Refusal("the closing quote is missing; write a \" before the ;, and \\; for a ; between the quotes")
     if len(value) == 2:
         raise Refusal(f"nothing stands between the quotes; write e.g. {row.example}")
-    return value[1:-1], 1
+    return value[1:-1], skipped + 1
 
 
 def _write_json(found):

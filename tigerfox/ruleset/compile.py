@@ -1,7 +1,8 @@
 """Checked rules to one image: order, equivalence classes, index.
 
-The order is the one in which rules decide: pass, drop, reject, alert; then priority; then sid. Fields that several rules
-share are stored once. Which fields a rule is filed under is chosen here (``_Filing``); match.pyx explains the look-up.
+The order is the one in which rules decide: pass, drop, reject, alert; then flow bits (who sets before who asks); then
+priority; then sid. Fields that several rules share are stored once. Which fields a rule is filed under is chosen here
+(``_Index``); match.pyx explains the look-up. Rules that a scan names are not filed: inspections.py makes their lists.
 """
 
 import hashlib
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from itertools import product
 
 from tigerfox.dataplane import image, match, prefixes
+from tigerfox.ruleset.inspections import Inspections, sets_and_asks
 from tigerfox.ruleset.rule import Rule
 
+WHOLE_COPY_RANGE = 65535
 HEADER_COPY_RANGE = 192          # IPv6 with extension headers or a tunnel, TCP with all options
 CONNECTION_SECONDS = 600         # as long as Suricata keeps an established TCP flow
 
@@ -50,10 +53,14 @@ def compile_rules(rules, connection_seconds=CONNECTION_SECONDS):
     sets = _Sets(entries)
     extra = _ExtraClasses(entries)
     conditions, rates = _Table("<BBHII"), _Table("<BBHIII")
-    packed = b"".join(_pack_rule(entry, sets, conditions, rates, connection_seconds) for entry in entries)
-    index = _Index(entries, sets, extra)
-    sections = [packed, conditions.data(), rates.data(), *index.sections(), extra.table, *sets.sections()]
-    return Compilation(image.pack(sections, HEADER_COPY_RANGE), tuple(entry.rule for entry in entries))
+    inspections = Inspections([entry.rule for entry in entries])
+    packed = b"".join(_pack_rule(entry, sets, conditions, rates, connection_seconds, inspection)
+                      for entry, inspection in zip(entries, inspections.numbers, strict=True))
+    index = _Index(entries, sets, extra, inspections.scanned)
+    sections = [packed, conditions.data(), rates.data(), *index.sections(), extra.table, *sets.sections(),
+                *inspections.sections()]
+    copy_range = WHOLE_COPY_RANGE if inspections.reads_payload else HEADER_COPY_RANGE
+    return Compilation(image.pack(sections, copy_range), tuple(entry.rule for entry in entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ class _Entry:
 
 
 def _entries(rules):
-    ordered = sorted(rules, key=lambda r: (_DECISION_ORDER[r.action], r.priority, r.sid, r.gid))
+    ordered = sorted(rules, key=lambda r: (_DECISION_ORDER[r.action], sets_and_asks(r), r.priority, r.sid, r.gid))
     entries = []
     for rule in ordered:
         same = rule.src == rule.dst and rule.sport == rule.dport
@@ -198,15 +205,22 @@ def _holds(condition, value):
     return answer != condition.negated
 
 
-def _pack_rule(entry, sets, conditions, rates, connection_seconds):
+def _pack_rule(entry, sets, conditions, rates, connection_seconds, inspection):
     rule = entry.rule
     version, transport = _TRANSPORTS[rule.protocol]
     rows = [(match.FIELDS.index(c.field), match.OPS.index(c.op), c.negated, c.a, c.b) for c in rule.conditions]
     rate = 0 if rule.rate is None else rates.run([_rate_row(rule)]) + 1
     scope, seconds = _block_of(rule, connection_seconds)
     sides = (sets.number(side) for side in (entry.src, entry.dst, entry.sport, entry.dport))
-    return struct.pack("<IIIIHBBBBBBIIIIII16x", rule.sid, rule.gid, rule.rev, conditions.run(rows), len(rows),
-                       _ACTIONS[rule.action], version, transport, entry.twin, rule.noalert, scope, seconds, *sides, rate)
+    return struct.pack("<IIIIHBBBBBBIIIIIIIII4x", rule.sid, rule.gid, rule.rev, conditions.run(rows), len(rows),
+                       _ACTIONS[rule.action], version, transport, entry.twin, rule.noalert, scope, seconds, *sides, rate,
+                       inspection, rule.block is None, _of_addresses(rule))
+
+
+def _of_addresses(rule):
+    """Whether an alert looks at addresses and nothing else; Suricata asks such rules once a flow and direction ("IP only")."""
+    beyond = (rule.conditions, rule.parts, rule.flow, rule.flowbits, rule.stream_sizes, rule.apps)
+    return rule.action == "alert" and rule.sport.is_any and rule.dport.is_any and not any(beyond)
 
 
 def _block_of(rule, connection_seconds):
@@ -229,14 +243,17 @@ class _Index:
     """Patterns, slots, candidates and class masks.
 
     A rule is filed under as many of its fields as keep its keys (the product of the fields' classes) within its share of
-    _FILED_KEYS; the widest field is left out first. Rules with the same protocols and the same fields are one pattern.
+    _FILED_KEYS; the widest field is left out first. Rules with the same protocols and the same fields are one pattern. Rules
+    that a scan names are left out.
     """
 
-    def __init__(self, entries, sets, extra):
+    def __init__(self, entries, sets, extra, scanned):
         self._sets, self._extra = sets, extra
-        self._share = max(8, min(64, _FILED_KEYS // max(1, len(entries))))
+        self._share = max(8, min(64, _FILED_KEYS // max(1, len(entries) - sum(scanned))))
         groups = defaultdict(list)
         for number, entry in enumerate(entries):
+            if scanned[number]:
+                continue
             fields = self._fields(entry)
             groups[_protocols(entry.rule), tuple(sorted(fields))].append((number, fields))
         self._patterns = _fit(groups)

@@ -27,8 +27,11 @@ _OFFSET = re.compile(r"([<>!]?)\s*([0-9]{1,9})\Z")
 _PROTO = re.compile(r"([!<>]?)\s*(\S+)\Z")
 
 
-def compare(field, most):
-    """Return the parser of a field compared by < > <= >= ! or by a range `a<>b`, whose ends are not in it."""
+def compare(field, most, empty=False):
+    """Return the parser of a field compared by < > <= >= ! or by a range `a<>b`, whose ends are not in it.
+
+    ``empty``: a range may have nothing in it.
+    """
 
     def parse(value):
         match = _COMPARE.match(value)
@@ -41,7 +44,7 @@ def compare(field, most):
         b = _amount(match[3], most, match.start(3))
         if op not in "=!" or match[1] == "=":
             raise Refusal(f"{op} does not go with a range; write {a}<>{b} or !{a}<>{b}")
-        if b < a + 2:
+        if b < a + 2 and not (empty and b == a + 1):
             raise Refusal(f"nothing lies between {a} and {b}: the ends are not in a range; write {a}<>{a + 2} or more")
         return (Condition(field, "range", a + 1, b - 1, op == "!"),)
 

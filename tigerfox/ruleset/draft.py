@@ -1,7 +1,10 @@
 """A rule while it is read: options fill it, `finish` checks what they say together and makes the Rule."""
 
+from tigerfox.ruleset import consistency
+from tigerfox.ruleset.body import Body
 from tigerfox.ruleset.classtypes import DEFAULT_PRIORITY
-from tigerfox.ruleset.rule import AddressSet, Problem, Refusal, Rule
+from tigerfox.ruleset.rule import AddressSet, AppProtocol, Problem, Refusal, Rule
+from tigerfox.ruleset.source import readable
 
 _IP = ("ip", "ipv4", "ipv6")
 _NO_VERSION_4 = ("ipv6", "icmpv6")
@@ -23,19 +26,29 @@ class Draft:
         self.gid, self.rev, self.msg, self.classtype = 1, 0, "", ""
         self.references, self.metadata, self.conditions = [], [], []
         self.keywords = {}
-        self.option = None
-        self.broken = False
+        self.body = Body()
+        self.app = self.flow = self.option = self.last_keyword = None
+        self.flowbits, self.stream_sizes, self.apps = [], [], []
+        self.payload = "any"
+        self.negated = self.broken = False
 
     def refuse(self, refusal, offset, keyword=None):
         """Note a Refusal of the text that begins at `offset`, of a keyword where there is one."""
         message = f"{keyword}: {refusal.message}" if keyword else refusal.message
         place = refusal.place or self.source.place(offset + refusal.offset)
-        self.problems.append(Problem(place, message, refusal.kind or keyword or "rule head"))
+        self.problems.append(Problem(place, readable(message), readable(refusal.kind or keyword or "rule head")))
 
     def warn(self, message, kind):
         """Note what is odd about the option that is being read, but loads."""
         offset = self.option.offset if self.option else 0
-        self.warnings.append(Problem(self.source.place(offset), message, kind))
+        self.warnings.append(Problem(self.source.place(offset), readable(message), kind))
+
+    def set_app(self, name):
+        """The rule is one of this application protocol; raises Refusal where it is one of another already."""
+        if self.app not in (None, name):
+            raise Refusal(f"a keyword of {name} does not go with {self.app}, which the rule's head or another keyword says; "
+                          f"write one of the two")
+        self.app = name
 
     def seen(self, row, option):
         """Note that a keyword stands in the rule."""
@@ -48,6 +61,8 @@ class Draft:
         if not self.problems:
             self._check(self._check_block)
             self._check(self._check_ip_proto)
+            consistency.check(self)
+        if not self.problems:
             self._warn_never()
         return None if self.problems else self._rule()
 
@@ -62,14 +77,18 @@ class Draft:
         default = row.priority if row else DEFAULT_PRIORITY
         same = self.src == self.dst and self.sport == self.dport
         text = self.source.text
+        if self.app in ("http", "tls") and self.protocol == "ip":
+            self.protocol = "tcp"
         return Rule(
-            place=self.source.place(len(text) - len(text.lstrip())), text=text.strip(), action=self.action,
+            place=self.source.place(len(text) - len(text.lstrip())), text=readable(text.strip()), action=self.action,
             protocol=self.protocol, src=self.src, sport=self.sport, bidirectional=self.bidirectional and not same,
             dst=self.dst, dport=self.dport, sid=self.sid, gid=self.gid, rev=self.rev, msg=self.msg,
             classtype=self.classtype, category=row.category if row else "", priority=self.priority or default,
             references=tuple(self.references), metadata=tuple(self.metadata),
             conditions=tuple(found for _, found in sorted(self.conditions, key=lambda pair: pair[0])), rate=self.rate,
-            block=self.block, noalert=self.noalert, target=self.target,
+            block=self.block, noalert=self.noalert, target=self.target, parts=self.body.parts(), flow=self.flow,
+            flowbits=tuple(self.flowbits), stream_sizes=tuple(self.stream_sizes),
+            apps=(*((AppProtocol(self.app),) if self.app else ()), *self.apps), payload=self.payload,
         )
 
     def narrow(self, shared):
@@ -111,6 +130,10 @@ class Draft:
 
     def _warn_never(self):
         """Warn about keywords that the rule's packets do not have."""
+        if self.app in ("http", "tls") and self.protocol not in ("tcp", *_IP):
+            self.option = None
+            self.warn(f"{self.protocol} packets carry no {self.app}, so this rule never matches; write {self.app} or tcp as its "
+                      "protocol", "never matches")
         for row, options in self.keywords.values():
             never = row.protocols and self.protocol not in (*row.protocols, *_IP)
             if never or row.ipv4 and self.protocol in _NO_VERSION_4:

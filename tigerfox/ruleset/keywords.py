@@ -1,16 +1,16 @@
 """The keyword table: one row a keyword. The parser, `tigerfox rules keywords` and the documentation all read it.
 
-To add one: write its parser in conditions.py (it tests a packet field) or meta.py (it does not), add the row, and add
-its cases to tests/ruleset/test_keywords.py. A keyword that stands in NOT_YET is known to Suricata 7 and refused by
-name.
+To add one: write its parser in the module of its family (conditions.py: a packet field; contents.py, expressions.py,
+bytetests.py: the payload and buffers; flows.py; meta.py), add the row, and add its cases to tests/ruleset. The rows of sticky
+buffers are made from buffers.py. A keyword that stands in NOT_YET is known to Suricata 7 and refused by name.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tigerfox.ruleset import bytetests, contents, expressions, flows, meta, sticky
 from tigerfox.ruleset import conditions as test
-from tigerfox.ruleset import meta
 from tigerfox.ruleset.conditions import U8, U16, U32
 
 GUIDE = "https://docs.suricata.io/en/suricata-7.0.10/rules/"
@@ -24,7 +24,8 @@ class Keyword:
 
     ``protocols``: the protocols whose packets can match, empty for all. ``quotes``: "no", "may" or "must". ``value``:
     whether one must stand behind the colon. ``several``: may stand more than once. ``ipv4``: other packets never match,
-    as in Suricata.
+    as in Suricata. ``negatable``: a ! may stand before the quotes; ``optional``: the value may be missing. ``buffer``: the one
+    that it puts tests into.
     """
 
     name: str
@@ -40,6 +41,9 @@ class Keyword:
     value: bool = True
     several: bool = False
     ipv4: bool = False
+    negatable: bool = False
+    optional: bool = False
+    buffer: str | None = None
 
 
 TCP = ("tcp",)
@@ -47,6 +51,9 @@ ICMP = ("icmp", "icmpv4", "icmpv6")
 META = "meta.html#"
 HEADER = "header-keywords.html#"
 RATES = "thresholding.html#"
+PAYLOAD = "payload-keywords.html#"
+FLOW = "flow-keywords.html#"
+TLS = "tls-keywords.html#"
 
 TABLE = (
     Keyword("msg", meta.msg, "Text of the alert",
@@ -69,6 +76,8 @@ TABLE = (
             "target:dest_ip;", META + "target", several=True),
     Keyword("noalert", meta.noalert, "Act, but write no alert",
             "noalert;", "flow-keywords.html#flowbits", value=False),
+    Keyword("alert", meta.alert, "Write the alert after all, behind a noalert",
+            "alert;", META + "alert", value=False),
     Keyword("threshold", meta.threshold, "How often the rule speaks: limit, threshold, both",
             "threshold:type limit, track by_src, count 1, seconds 60;", RATES + "threshold"),
     Keyword("detection_filter", meta.detection_filter, "Fire from the match after the Nth on",
@@ -85,7 +94,7 @@ TABLE = (
     Keyword("icode", test.compare("icmp_code", U8), "ICMP or ICMPv6 code",
             "icode:>0;", HEADER + "icode", "icmp_code", 1, protocols=ICMP, several=True),
     Keyword("dsize", test.compare("dsize", U16), "Bytes of payload behind the transport header",
-            "dsize:10<>20;", "payload-keywords.html#dsize", "dsize", 1, several=True),
+            "dsize:10<>20;", "payload-keywords.html#dsize", "dsize", 1),
     Keyword("ttl", test.compare("ttl", U8), "IPv4 time to live, IPv6 hop limit",
             "ttl:<5;", HEADER + "ttl", "ttl", 1, several=True),
     Keyword("tos", test.tos, "IPv4 type of service",
@@ -110,11 +119,74 @@ TABLE = (
             "icmp_seq:0;", HEADER + "icmp-seq", "icmp_seq", 2, protocols=ICMP, quotes="may", several=True),
     Keyword("sameip", test.same_ip, "Source and destination address are equal",
             "sameip;", HEADER + "sameip", "same_ip", 2, value=False, several=True),
+    Keyword("content", contents.content, "Bytes that are there, or with ! are not",
+            'content:"GET |2f|";', PAYLOAD + "content", quotes="must", several=True, negatable=True),
+    Keyword("nocase", contents.nocase, "The content before it, in upper or lower case",
+            'content:"admin"; nocase;', PAYLOAD + "nocase", value=False, several=True),
+    Keyword("offset", contents.offset, "First byte where the content may begin",
+            'content:"ab"; offset:4;', PAYLOAD + "offset", several=True),
+    Keyword("depth", contents.depth, "Bytes from the offset on that the content lies in",
+            'content:"ab"; depth:10;', PAYLOAD + "depth", several=True),
+    Keyword("distance", contents.distance, "Bytes between the match before and the content, at least",
+            'content:"ab"; content:"cd"; distance:1;', PAYLOAD + "distance", several=True),
+    Keyword("within", contents.within, "Bytes behind the match before that the content lies in",
+            'content:"ab"; content:"cd"; within:10;', PAYLOAD + "within", several=True),
+    Keyword("startswith", contents.startswith, "The content is the beginning",
+            'content:"ab"; startswith;', PAYLOAD + "startswith", value=False, several=True),
+    Keyword("endswith", contents.endswith, "The content is the end",
+            'content:"ab"; endswith;', PAYLOAD + "endswith", value=False, several=True),
+    Keyword("fast_pattern", contents.fast_pattern, "What the scan looks for: the content, or a part of it",
+            'content:"abcdef"; fast_pattern:0,4;', "prefilter-keywords.html#fast-pattern", several=True, optional=True),
+    Keyword("rawbytes", contents.rawbytes, "Nothing: kept for old rules",
+            'content:"ab"; rawbytes;', PAYLOAD + "rawbytes", value=False, several=True),
+    Keyword("uricontent", contents.uricontent, "Old name of content with http_uri",
+            'uricontent:"/admin";', "http-keywords.html#http-uri", quotes="must", several=True, negatable=True, buffer="http.uri"),
+    Keyword("prefilter", contents.prefilter, "A hint: look for the test before it first",
+            'content:"ab"; prefilter;', "prefilter-keywords.html#prefilter", value=False),
+    Keyword("pcre", expressions.pcre, "A regular expression of PCRE2 that matches, or with ! does not",
+            'pcre:"/id=[0-9]+/i";', PAYLOAD + "pcre-perl-compatible-regular-expressions", quotes="may", several=True,
+            negatable=True),
+    Keyword("isdataat", bytetests.isdataat, "There is a byte at this place, or with ! is not",
+            'content:"ab"; isdataat:!10,relative;', PAYLOAD + "isdataat", several=True),
+    Keyword("bsize", bytetests.bsize, "Size of the sticky buffer",
+            'http.uri; bsize:<20;', PAYLOAD + "bsize", several=True),
+    Keyword("urilen", bytetests.urilen, "Size of the URI, with raw as it was sent",
+            "urilen:>100,raw;", "http-keywords.html#urilen", several=True, buffer="http.uri"),
+    Keyword("byte_test", bytetests.byte_test, "Compare a number in the buffer",
+            "byte_test:2,>,100,0;", PAYLOAD + "byte-test", several=True),
+    Keyword("byte_jump", bytetests.byte_jump, "Go on behind as many bytes as a number in the buffer says",
+            "byte_jump:2,0;", PAYLOAD + "byte-jump", several=True),
+    Keyword("byte_extract", bytetests.byte_extract, "Keep a number of the buffer as a variable",
+            'byte_extract:2,0,length; content:"ab"; depth:length;', PAYLOAD + "byte-extract", several=True),
+    Keyword("byte_math", bytetests.byte_math, "Reckon with a number of the buffer; keep the result as a variable",
+            "byte_math:bytes 2, offset 0, oper +, rvalue 4, result sum;", PAYLOAD + "byte-math", several=True),
+    Keyword("flow", flows.flow, "Direction and state of the flow",
+            "flow:established,to_server;", FLOW + "flow"),
+    Keyword("flowbits", flows.flowbits, "Marks of the flow: set, unset, toggle, isset, isnotset",
+            "flowbits:isset,login;", FLOW + "flowbits", several=True),
+    Keyword("stream_size", flows.stream_size, "Bytes of the stream so far, by side",
+            "stream_size:server,<,1000;", FLOW + "stream-size", several=True, protocols=TCP),
+    Keyword("app-layer-protocol", flows.app_layer_protocol, "The application protocol that was recognised",
+            "app-layer-protocol:!tls;", "app-layer.html#app-layer-protocol", several=True),
+    Keyword("tls.fingerprint", sticky.whole_value("tls.cert_fingerprint", True), "SHA-1 of the certificate, as 0a:1b",
+            f'tls.fingerprint:"{sticky.CONTENTS["tls.cert_fingerprint"]}";', TLS + "tls-fingerprint", quotes="must", several=True,
+            negatable=True, buffer="tls.cert_fingerprint"),
+    Keyword("tls.subject", sticky.whole_value("tls.cert_subject", False), "Text in the subject of the certificate",
+            'tls.subject:"CN=example.org";', TLS + "tls-subject", quotes="must", several=True, negatable=True,
+            buffer="tls.cert_subject"),
+    Keyword("tls.issuerdn", sticky.whole_value("tls.cert_issuer", False), "Text in the issuer of the certificate",
+            'tls.issuerdn:"CN=Example CA";', TLS + "tls-issuerdn", quotes="must", several=True, negatable=True,
+            buffer="tls.cert_issuer"),
+    *sticky.table(Keyword),
 )
 
+TESTS = frozenset(row.name for row in TABLE if row.field) | frozenset(
+    """content uricontent pcre isdataat bsize urilen byte_test byte_jump byte_extract byte_math flowbits stream_size
+    app-layer-protocol""".split()
+)
 KEYWORDS = {name: row for row in TABLE for name in (row.name, *row.aliases)}
 
-NOT_YET = frozenset(
+_SURICATA = frozenset(
     """alert content uricontent nocase depth offset distance within startswith endswith fast_pattern rawbytes replace
     prefilter pcre pcrexform isdataat absent bsize pkt_data file_data file.data byte_test byte_jump byte_extract
     byte_math base64_decode base64_data entropy dataset datarep lua luajit flow flowbits flowint flowvar pktvar hostbits
@@ -134,6 +206,7 @@ NOT_YET = frozenset(
     ssh.hassh ike.init_spi bittorrent_dht.query_type ipv4-csum tcpv4-csum tcpv6-csum udpv4-csum udpv6-csum icmpv4-csum
     icmpv6-csum""".split()
 )
+NOT_YET = _SURICATA - set(KEYWORDS)
 _FAMILIES = frozenset(
     """http http1 http2 dns mdns tls ja3 ja3s ja4 ssh ssl smtp smb dcerpc dce_iface ftp ftpdata nfs tftp ike krb5 dhcp
     snmp sip sdp rfb mqtt pgsql telnet rdp modbus enip dnp3 quic bittorrent_dht websocket ldap email file flow pop3 imap
@@ -150,10 +223,11 @@ def render_keywords(as_json=False):
     """Return the table as text, or as JSON."""
     if as_json:
         return json.dumps(keyword_rows(), indent=1)
-    lines = [f"{'keyword':<20}{'field':<12}{'cost':>4}  {'what it says':<58}example"]
-    for row in TABLE:
-        name = ", ".join((row.name, *row.aliases))
-        lines.append(f"{name:<20}{row.field or '-':<12}{row.cost or '-':>4}  {row.description:<58}{row.example}")
+    rows = [("keyword", "field", "cost", "what it says", "example")]
+    rows += [(", ".join((row.name, *row.aliases)), row.field or "-", str(row.cost or "-"), row.description, row.example)
+             for row in TABLE]
+    names, says = (max(len(row[i]) for row in rows) + 2 for i in (0, 3))
+    lines = [f"{name:<{names}}{field:<12}{cost:>4}  {text:<{says}}{example}" for name, field, cost, text, example in rows]
     return "\n".join(lines)
 
 

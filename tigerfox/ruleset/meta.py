@@ -9,6 +9,7 @@ import re
 from tigerfox.ruleset.classtypes import CLASSTYPES
 from tigerfox.ruleset.groups import nearest
 from tigerfox.ruleset.rule import Block, Rate, Refusal
+from tigerfox.ruleset.source import readable
 
 U32 = 0xFFFFFFFF
 SCOPES = ("connection", "source", "destination", "pair", "none")
@@ -28,7 +29,7 @@ _EXAMPLES = {
 
 def msg(draft, value):
     """The text of the alert; a backslash hides the meaning of the character behind it."""
-    draft.msg = _ESCAPE.sub(r"\1", value)
+    draft.msg = readable(_ESCAPE.sub(r"\1", value))
 
 
 def _number(value, low, high, what):
@@ -77,7 +78,7 @@ def reference(draft, value):
     match = _REFERENCE.match(value)
     if not match:
         raise Refusal(f"{value[:60]!r} is not a reference; write one like url,example.org/advisory or cve,2024-1234")
-    draft.references.append((match[1], match[2]))
+    draft.references.append((match[1], readable(match[2])))
 
 
 def metadata(draft, value):
@@ -85,7 +86,7 @@ def metadata(draft, value):
     for pair in value.split(","):
         key, _, text = pair.strip().partition(" ")
         if key:
-            draft.metadata.append((key, text.strip()))
+            draft.metadata.append((readable(key), readable(text.strip())))
 
 
 def target(draft, value):
@@ -98,6 +99,11 @@ def target(draft, value):
 def noalert(draft, value):
     """The rule acts, but writes no alert."""
     draft.noalert = True
+
+
+def alert(draft, value):
+    """The rule writes an alert, whatever a noalert before it says."""
+    draft.noalert = False
 
 
 def threshold(draft, value):

@@ -119,6 +119,174 @@ class Condition:
     negated: bool = False
 
 
+# What a rule looks at beyond the headers: parts, each a buffer with its tests. Numbers that may come from a byte_extract or
+# byte_math of the same rule are `int | str`, the string being the variable's name.
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """``content``. ``relative``: the offset counts from the end of the match before (distance), or from the start of the
+    buffer where none is before it.
+
+    The pattern lies in the ``depth`` bytes from the offset on (within, too, counts behind the distance); None: to the end.
+    ``startswith`` is offset 0 with the pattern's length as depth. ``fast``: None,
+    or (first byte, length) of what the scan is to look for. ``nocase``: ``pattern`` is in lower case.
+    """
+
+    pattern: bytes
+    nocase: bool = False
+    negated: bool = False
+    relative: bool = False
+    offset: int | str = 0
+    depth: int | str | None = None
+    endswith: bool = False
+    fast: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pcre:
+    """``pcre``. ``flags``: letters of i s m x A E G, as PCRE's; the letters that name a buffer or R are gone."""
+
+    pattern: bytes
+    flags: str = ""
+    negated: bool = False
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IsDataAt:
+    """``isdataat``."""
+
+    at: int | str
+    negated: bool = False
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """``bsize``, ``urilen``: low <= length of the buffer <= high, or, ``negated``, not."""
+
+    low: int
+    high: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ByteTest:
+    """``byte_test``. ``op``: "<", ">", "=", "<=", ">=", "&", "^". ``base``: 0 binary, else 8, 10 or 16 (string).
+
+    ``count`` 0 with a base: as many digits as there are. ``mask`` 0: none; else the number is ANDed with it and shifted right
+    by the zeros at its end. A variable that one part sets holds in the parts behind it too.
+    """
+
+    count: int | str
+    op: str
+    value: int | str
+    offset: int | str
+    negated: bool = False
+    relative: bool = False
+    little: bool = False
+    base: int = 0
+    mask: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ByteJump:
+    """``byte_jump``. ``origin``: "here", "beginning" or "end" of the buffer; ``align``: to the next multiple of 4."""
+
+    count: int | str
+    offset: int | str
+    relative: bool = False
+    multiplier: int = 1
+    little: bool = False
+    base: int = 0
+    align: bool = False
+    origin: str = "here"
+    post_offset: int = 0
+    mask: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ByteExtract:
+    """``byte_extract``: a number of the buffer becomes the variable ``name``."""
+
+    count: int
+    offset: int
+    name: str
+    relative: bool = False
+    multiplier: int = 1
+    little: bool = False
+    base: int = 0
+    align: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ByteMath:
+    """``byte_math``: ``op`` is "+", "-", "*", "/", "<<" or ">>"; the result becomes the variable ``name``."""
+
+    count: int | str
+    offset: int
+    op: str
+    operand: int | str
+    name: str
+    relative: bool = False
+    little: bool = False
+    base: int = 0
+    mask: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A buffer and what must hold in it, in the order of the rule's text.
+
+    ``buffer`` is a name of buffers.BUFFERS ("payload", "http.uri", ...); ``transforms`` are names as in the rule
+    ("dotprefix", ...), applied in order before the tests. A buffer that has several instances (the names of a DNS
+    message) needs one in which all tests hold.
+    """
+
+    buffer: str
+    tests: tuple
+    transforms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """``flow``. ``direction``: None, "to_server" or "to_client"; ``state``: None, "established", "not_established" or
+    "stateless"; ``data``: None, "only_stream" or "no_stream"; ``fragments``: None, "only_frag" or "no_frag".
+    """
+
+    direction: str | None = None
+    state: str | None = None
+    data: str | None = None
+    fragments: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flowbit:
+    """``flowbits``. ``op``: "set", "unset", "toggle", "isset", "isnotset"; several ``names`` mean: any of them."""
+
+    op: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSize:
+    """``stream_size``. ``side``: "client", "server", "both", "either"; ``op``: "<", ">", "=", "!=", "<=", ">="."""
+
+    side: str
+    op: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppProtocol:
+    """The application protocol of the flow, from the rule's head or ``app-layer-protocol``: "http", "tls", "dns" or
+    "failed"."""
+
+    name: str
+    negated: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """threshold or detection_filter of a rule.
@@ -149,8 +317,12 @@ class Rule:
     """One checked rule.
 
     ``action`` is one of ACTIONS ("reject" answers to the source, also for `rejectsrc`), ``protocol`` one of PROTOCOLS
-    ("icmp" means ICMP and ICMPv6). ``priority`` is 1 (high) to 255. ``conditions`` stand in the order of cost, cheapest
-    first. ``metadata`` and ``references`` are pairs of strings, ``target`` is None, "src_ip" or "dest_ip".
+    ("icmp" means ICMP and ICMPv6; a rule of http, tls or dns is one of tcp, udp or ip with ``apps``). ``priority`` is 1
+    (high) to 255. ``conditions`` stand in the order of cost, cheapest first. ``metadata`` and ``references`` are pairs of
+    strings, ``target`` is None, "src_ip" or "dest_ip". All of ``parts``, ``flow``, ``flowbits``, ``stream_sizes`` and
+    ``apps`` must hold. ``payload`` says what the buffer "payload" is in TCP, as Suricata chooses it: "packet" (a
+    keyword of the packet's header stands in the rule, or tcp-pkt, or no_stream), "stream" (tcp-stream, only_stream),
+    "both" (an offset or depth counts from the start) or "any" (the stream, the packet alone where none is kept).
     """
 
     place: Place
@@ -176,6 +348,12 @@ class Rule:
     block: Block | None = None
     noalert: bool = False
     target: str | None = None
+    parts: tuple[Part, ...] = ()
+    flow: Flow | None = None
+    flowbits: tuple[Flowbit, ...] = ()
+    stream_sizes: tuple[StreamSize, ...] = ()
+    apps: tuple[AppProtocol, ...] = ()
+    payload: str = "any"
 
 
 @dataclass(frozen=True, slots=True)

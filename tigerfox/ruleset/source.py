@@ -1,8 +1,8 @@
 """Rule files: from bytes to one text per rule, with the place of every character.
 
 A line that ends in a backslash goes on in the next one. Lines that begin with `#` or `;` are comments. Bytes that are
-not UTF-8 are read as U+FFFD. A name ending in `.gz` is unpacked; of a folder every `*.rules` is read, in the order of
-names.
+not UTF-8 are kept as surrogates (PEP 383), so that a content means the bytes of the file; `readable` makes text of them. A
+name ending in `.gz` is unpacked; of a folder every `*.rules` is read, in the order of names.
 """
 
 import gc
@@ -27,6 +27,11 @@ def resting_collector():
     finally:
         if enabled:
             gc.enable()
+
+
+def readable(text):
+    """Return text that can be written out: bytes that were not UTF-8 become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 class RuleText:
@@ -87,7 +92,7 @@ def _read(path):
     try:
         opener = gzip.open if str(path).endswith(".gz") else open
         with opener(path, "rb") as stream:
-            return stream.read().decode("utf-8", "replace")
+            return stream.read().decode("utf-8", "surrogateescape")
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _unreadable(path, f"cannot be read ({reason}); check the name and the permissions") from None

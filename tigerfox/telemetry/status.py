@@ -15,7 +15,9 @@ from tigerfox.errors import InstanceError, TigerFoxError
 _ASK_SECONDS = 3.0
 _SUMS = ("packets", "bytes", "accepted", "dropped", "rejected", "alerts", "blocks_added", "blocks_refused",
          "matches_cut", "replies_failed", "truncated", "bad_messages", "fragments_completed", "fragments_duplicate",
-         "fragments_overlapping", "fragments_expired", "fragments_displaced", "fragments_rejected")
+         "fragments_overlapping", "fragments_expired", "fragments_displaced", "fragments_rejected", "flows_created",
+         "flows_expired", "flows_evicted", "flows_rejected", "flowbits_rejected", "sessions_opened", "sessions_rejected",
+         "sessions_discarded", "streams_unfollowed", "streams_refused", "candidates", "candidates_cut")
 _PER_WORKER = ("packets", "accepted", "dropped", "alerts", "restarts", "generation", "lost_enobufs", "lost_ids",
                "verdict_errors", "send_errors", "truncated")
 _LOSSES = (
@@ -194,6 +196,13 @@ def _reason_lines(found):
     return [f"{row['packets']:>14,}  {name}: {row['meaning']}" for name, row in rows] or ["no packet yet"]
 
 
+def _inspection_line(totals):
+    return (f"flows: {totals['flows_created']:,} begun, {totals['flows_expired']:,} over, gave way {totals['flows_evicted']:,}, "
+            f"refused {totals['flows_rejected']:,}; streams followed {totals['sessions_opened']:,}, no room for "
+            f"{totals['sessions_rejected']:,}, packets not taken {totals['streams_refused']:,}, judged alone "
+            f"{totals['streams_unfollowed']:,}")
+
+
 def _fragment_line(totals):
     return (f"fragments: {totals['fragments_completed']:,} packets put together, {totals['fragments_expired']:,} never complete, "
             f"gave way {totals['fragments_displaced']:,}, refused {totals['fragments_rejected']:,}; "
@@ -206,6 +215,8 @@ def _table_lines(found):
              f"gave way {blocks['displaced']:,}, refused {blocks['rejected']:,}",
              f"rates  {rates['used']:,} of {rates['size']:,}, gave way {rates['displaced']:,}, "
              f"refused {rates['rejected']:,}"]
+    if found["totals"]["flows_created"]:
+        lines.append(_inspection_line(found["totals"]))
     if any(found["totals"][name] for name in found["totals"] if name.startswith("fragments_")):
         lines.append(_fragment_line(found["totals"]))
     if eve.get("file") or eve.get("written"):

@@ -23,7 +23,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from tigerfox.dataplane.app.httpbody cimport BODY_MORE, BODY_WHOLE, BodyAnswer, body_add, body_decide, body_release, body_step
-from tigerfox.dataplane.app.httpfields cimport LINE_FULL, LINE_MORE, LineAnswer, field_line, fields_finish, line_take
+from tigerfox.dataplane.app.httpfields cimport LINE_FULL, LINE_MORE, LINE_WHOLE, LineAnswer, field_line, fields_finish, line_take
 from tigerfox.dataplane.app.httpline cimport (
     LOOK_MORE, LOOK_NO, LOOK_YES, LineLook, line_is_blank, request_line_read, request_look, status_line_read, status_look)
 from tigerfox.dataplane.app.httpmessage cimport *
@@ -138,7 +138,7 @@ cdef Turn tunnel_probe(HttpRun *r) noexcept nogil:
     cdef const uint8_t *head = r.memory.head.data
     cdef HttpProbe look = http_probe(<HttpDirection>s.direction, head, s.head_len)
     if look == HTTP_PROBE_NO:
-        s.events &= ~(<uint64_t>1 << HTTP_EV_LINE_END_ODD)     # of a line that is none
+        s.events &= ~(<uint64_t>1 << HTTP_EV_LINE_END_ODD | <uint64_t>1 << HTTP_EV_HEAD_FULL)     # of a line that is none
         return tunnel_begin(r)
     if look == HTTP_PROBE_YES:
         s.tunnel_next = 0
@@ -148,10 +148,10 @@ cdef Turn tunnel_probe(HttpRun *r) noexcept nogil:
 cdef Turn request_line_step(HttpRun *r) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef LineAnswer answer = line_take(r)
-    if answer == LINE_FULL:
-        return side_break(r)
     if s.tunnel_next and tunnel_probe(r) == TURN_STOP:
         return TURN_STOP
+    if answer == LINE_FULL:
+        return side_break(r)
     if answer == LINE_MORE:
         return TURN_MORE
     if line_is_blank(r.memory.head.data + s.line_off, s.line_end - s.line_off):
@@ -219,17 +219,17 @@ cdef Turn status_line_step(HttpRun *r) noexcept nogil:
     cdef uint64_t before = s.events
     cdef LineAnswer answer = line_take(r)
     cdef bint blank
-    if answer == LINE_FULL:
-        return side_break(r)
     if s.tunnel_next and tunnel_probe(r) == TURN_STOP:
         return TURN_STOP
-    blank = answer != LINE_MORE and line_is_blank(head + s.line_off, s.line_end - s.line_off)
+    if answer == LINE_FULL and not looks_like_body(s, head, False, False):
+        return side_break(r)
+    blank = answer == LINE_WHOLE and line_is_blank(head + s.line_off, s.line_end - s.line_off)
     if blank and not s.junk:
         line_drop(s)
         return TURN_ON
-    if looks_like_body(s, head, blank, answer != LINE_MORE):
+    if looks_like_body(s, head, blank, answer == LINE_WHOLE):
         s.events = before        # how such a line ends does not matter
-        return junk_begin(r, answer != LINE_MORE)
+        return junk_begin(r, answer == LINE_WHOLE)
     return TURN_MORE if answer == LINE_MORE else status_line_done(r)
 
 

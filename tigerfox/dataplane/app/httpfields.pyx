@@ -29,15 +29,15 @@ cdef enum:
 # Lines
 
 cdef bint head_add(HttpRun *r, uint32_t n) noexcept nogil:
-    """n bytes from the input to the raw end of the head."""
+    """n bytes from the input to the raw end of the head; False when not all have room: the others stay."""
     cdef HttpSide *s = r.side
-    if n > s.head_top - s.head_len:
+    cdef uint32_t size = min(n, s.head_top - s.head_len)
+    memcpy(r.memory.head.data + s.head_len, r.pos, size)
+    s.head_len += size
+    r.pos += size
+    if size < n:
         http_event(s, HTTP_EV_HEAD_FULL)
-        return False
-    memcpy(r.memory.head.data + s.head_len, r.pos, n)
-    s.head_len += n
-    r.pos += n
-    return True
+    return size == n
 
 
 cdef LineAnswer line_whole(HttpSide *s, const uint8_t *head) noexcept nogil:

@@ -319,16 +319,18 @@ cdef X509Fault x509_read(const uint8_t *der, uint32_t n, AppBuffer *text, X509Te
 X509_FAULTS = ("none", "length", "tag", "date", "room")
 
 
-def certificate_text(bytes der, int room=4096):
+def certificate_text(der, int room=4096):
     """What rules see of a certificate in DER: a dict of ``subject``, ``issuer``, ``serial`` (bytes), ``not_before``,
     ``not_after`` (Unix time in seconds) and ``fault`` (a name of ``X509_FAULTS``). ``room``: bytes for the text."""
+    cdef const uint8_t[::1] view = memoryview(der).cast("B")
+    cdef const uint8_t *first = &view[0] if view.shape[0] else <const uint8_t *>b""
     cdef bytearray store = bytearray(max(room, 1))
     cdef X509Text out
     cdef AppBuffer text
     text.data = <uint8_t *>store
     text.size = room
     text.used = 0
-    fault = X509_FAULTS[<int>x509_read(<const uint8_t *>der, <uint32_t>len(der), &text, &out)]
+    fault = X509_FAULTS[<int>x509_read(first, <uint32_t>view.shape[0], &text, &out)]
     spans = {name: bytes(store[off:off + n]) for name, off, n in (
         ("subject", out.subject.off, out.subject.len), ("issuer", out.issuer.off, out.issuer.len),
         ("serial", out.serial.off, out.serial.len))}

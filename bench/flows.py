@@ -1,0 +1,62 @@
+"""The flow table and the streams: CPU nanoseconds a packet at 1,000 to 1,000,000 established connections.
+
+    python -m bench.flows [--json FILE] [--largest 1000000]
+
+Packets of random connections, in a table of twice as many, are tracked and taken into a stream: ACKs without data. What
+it costs to bring the packet itself into the cache is part of it.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import struct
+import sys
+from pathlib import Path
+
+from bench.machine import machine
+from tigerfox.dataplane.stream import StreamProbe
+
+NOW = 1_800_000_000
+PACKETS = 2_000_000
+RUNS = 5
+
+
+def segment(number, reverse, flags, seq, ack):
+    """A TCP segment without data between client ``number`` and one server."""
+    ends = [(struct.pack("!I", 0x0a000000 + number), 40000), (bytes([192, 0, 2, 1]), 80)]
+    (src, sport), (dst, dport) = reversed(ends) if reverse else ends
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 6, 0) + src + dst
+    return head + struct.pack("!HHIIHHHH", sport, dport, seq, ack, 5 << 12 | flags, 65535, 0, 0)
+
+
+def measure(flows):
+    probe = StreamProbe(flows=max(16, 2 * flows))
+    opening = [packet for number in range(flows)
+               for packet in (segment(number, 0, 2, 999, 0), segment(number, 1, 18, 1999, 1000), segment(number, 0, 16, 1000, 2000))]
+    probe.pound(opening, NOW, 1, 0)
+    packets = [segment(number, 0, 16, 1000, 2000) for number in range(flows)]
+    random.Random(1).shuffle(packets)
+    found = [probe.pound(packets, NOW, max(1, PACKETS // flows), 0) for _ in range(RUNS)]
+    return {"flows": flows, "ns": round(statistics.median(found), 1), "least": round(min(found), 1),
+            "established": probe.flows.counters()["tcp_established"]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, - for standard output")
+    parser.add_argument("--largest", type=int, default=1_000_000)
+    options = parser.parse_args()
+    rows = [measure(flows) for flows in (1, 1000, 100_000, 1_000_000) if flows <= options.largest]
+    text = json.dumps({"bench": "flows", "machine": machine(), "rows": rows}, indent=1) + "\n"
+    if options.json and options.json != "-":
+        Path(options.json).write_text(text)
+    if options.json == "-":
+        sys.stdout.write(text)
+        return
+    sys.stdout.write(f"{'flows':>10}{'ns a packet':>14}{'least':>8}\n")
+    sys.stdout.writelines(f"{row['flows']:>10}{row['ns']:>14}{row['least']:>8}\n" for row in rows)
+
+
+if __name__ == "__main__":
+    main()

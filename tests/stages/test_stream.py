@@ -1,0 +1,367 @@
+"""TCP streams: what is inspected is what the end host reads, or the packet does not pass."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from connections import ESTABLISHED, Ends
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tigerfox.dataplane.stream import StreamProbe
+
+WINDOW, KEEP, UNACKED, RUNS = 131072, 4096, 32768, 32
+PASSED = ("nothing", "new", "waiting")
+TEXT = bytes(random.Random(1).randbytes(1 << 20))
+
+
+class Connection:
+    """A probe behind a handshake; positions are stream offsets of the client's bytes, the client's ISN is ``isn``."""
+
+    def __init__(self, isn=1000, depth=0, window=65535):
+        self.isn, self.ends, self.window = isn, Ends(), window
+        self.probe = StreamProbe(depth)
+        for side, flags, seq, ack in ESTABLISHED:
+            shift = isn - 1000
+            moved = (seq + shift, ack) if side == "c" else (seq, ack + shift)
+            self.probe.take(self.ends.packet(side, flags, *moved, window=window))
+
+    def send(self, start, data=b"", flags="A"):
+        return self.probe.take(self.ends.packet("c", flags, self.isn + 1 + start, 5001, data))
+
+    def confirm(self, end):
+        return self.probe.take(self.ends.packet("s", "A", 5001, self.isn + 1 + end, window=self.window))
+
+    def all_of(self, *pieces):
+        """Answers to pieces of TEXT: (start, end), or (start, bytes); and what was inspected."""
+        found = [self.send(start, end if isinstance(end, bytes) else TEXT[start:end]) for start, end in pieces]
+        return " ".join(one["answer"] for one in found), b"".join(one["fresh"] for one in found)
+
+
+def other(start, end):
+    return start, bytes(value ^ 0x20 for value in TEXT[start:end])
+
+
+# description, pieces, answers, bytes of TEXT that are inspected
+ROWS = [
+    ("in order", [(0, 5), (5, 9)], "new new", 9),
+    ("again", [(0, 5), (0, 5)], "new nothing", 5),
+    ("again, and more", [(0, 5), (3, 9)], "new new", 9),
+    ("a gap, then filled", [(5, 9), (0, 5)], "waiting new", 9),
+    ("a gap that is overfilled", [(5, 9), (0, 12)], "waiting new", 12),
+    ("two gaps", [(4, 6), (8, 10), (0, 4), (6, 8)], "waiting waiting new new", 10),
+    ("runs that touch become one", [(4, 6), (8, 10), (6, 8), (0, 4)], "waiting waiting waiting new", 10),
+    ("runs that overlap", [(4, 8), (6, 10), (2, 5), (0, 2)], "waiting waiting waiting new", 10),
+    ("a run within a run", [(4, 10), (5, 7), (0, 4)], "waiting waiting new", 10),
+    ("around a run", [(5, 7), (3, 10), (0, 3)], "waiting waiting new", 10),
+    ("other bytes again", [(0, 5), other(0, 5)], "new overlap", 5),
+    ("other bytes within", [(0, 9), other(3, 5)], "new overlap", 9),
+    ("other bytes, and more", [(0, 5), other(3, 9)], "new overlap", 5),
+    ("other bytes behind a gap", [(5, 9), other(4, 6), (0, 5)], "waiting overlap new", 9),
+    ("other bytes around a run", [(5, 7), (0, TEXT[:5] + b"??" + TEXT[7:9]), (0, 5)], "waiting overlap new", 7),
+    ("one other byte at the end", [(5, 9), (0, TEXT[:8] + b"?"), (0, 5)], "waiting overlap new", 9),
+    ("before the beginning", [(-4, TEXT[:4]), (0, 5)], "nothing new", 5),
+    ("from before the beginning", [(-4, b"...." + TEXT[:5])], "new", 5),
+    ("nothing", [(0, b""), (0, 5), (5, b"")], "nothing new nothing", 5),
+    ("behind the window", [(65536, b"x"), (0, 5)], "outside new", 5),
+]
+
+
+@pytest.mark.parametrize("isn", [1000, 2**32 - 1, 2**32 - 4, 2**31 - 3])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_rows(row, isn):
+    _, pieces, answers, end = row
+    assert Connection(isn).all_of(*pieces) == (answers, TEXT[:end])
+
+
+def test_data_in_the_syn_is_the_beginning():
+    probe, ends = StreamProbe(), Ends()
+    assert probe.take(ends.packet("c", "S", 1000, 0, b"GET "))["fresh"] == b"GET "
+    probe.take(ends.packet("s", "SA", 5000, 1001))
+    assert probe.take(ends.packet("c", "A", 1001, 5001, b"PUT "))["answer"] == "overlap"
+    assert probe.take(ends.packet("c", "A", 1001, 5001, b"GET /"))["fresh"] == b"/"
+
+
+def test_the_stream_begins_with_the_syn_that_is_answered():
+    probe, ends = StreamProbe(), Ends()
+    probe.take(ends.packet("c", "S", 1000, 0, b"innocent"))
+    assert probe.take(ends.packet("c", "S", 2000, 0, b"evil"))["answer"] == "outside"
+    probe.take(ends.packet("s", "SA", 5000, 2001))
+    assert probe.take(ends.packet("c", "A", 2001, 5001, b"evil"))["fresh"] == b"evil"
+    assert probe.take(ends.packet("c", "A", 1001, 5001, b"innocent"))["answer"] == "nothing", "long before the beginning"
+
+
+def test_both_directions_are_apart():
+    one = Connection()
+    assert one.send(0, b"ask")["side"] == 0
+    answer = one.probe.take(one.ends.packet("s", "A", 5001, one.isn + 4, b"answer"))
+    assert (answer["side"], answer["fresh"], answer["at"]) == (1, b"answer", 0)
+
+
+@pytest.mark.parametrize("flags, seq, ack", [("R", 1001, 0), ("RA", 1001, 5001)])
+def test_what_a_reset_carries_is_no_data(flags, seq, ack):
+    one = Connection()
+    assert one.probe.take(one.ends.packet("c", flags, seq, ack, b"evil"))["answer"] == "nothing"
+    assert one.send(0, b"evil")["fresh"] == b"evil", "and a stream does not end with it"
+
+
+def test_what_the_receiver_ignores_is_not_taken():
+    one = Connection()
+    ends = one.ends
+    for packet in (ends.packet("c", "R", 9000, 0, b"x"), ends.packet("c", "S", 77, 0, b"x"), ends.packet("c", "A", 1001, 5001 + 70_000, b"x"),
+                   ends.packet("c", "SA", 1001, 5001, b"x")):
+        assert one.probe.take(packet)["answer"] == "outside"
+    assert one.send(0, b"real")["fresh"] == b"real"
+
+
+def test_a_connection_without_its_beginning_is_not_followed():
+    packet = Ends().packet("c", "A", 1001, 5001, b"data")
+    assert StreamProbe().take(packet)["answer"] == "unknown"
+    assert StreamProbe(midstream=True).take(packet)["fresh"] == b"data"
+
+
+def test_urgent_data_stays_in_its_place():
+    one = Connection()
+    assert one.send(0, b"abc", flags="AU")["fresh"] == b"abc"
+    assert one.send(3, b"def")["fresh"] == b"def"
+
+
+def test_the_end():
+    one = Connection()
+    assert not one.send(5, b"56789", flags="FA")["ended"], "there is a gap before it"
+    assert one.send(0, b"01234")["ended"]
+    one = Connection()
+    assert one.send(0, b"", flags="FA")["ended"]
+    assert not one.send(0, b"more")["ended"], "the FIN did not arrive, or the end host does not mind"
+
+
+def test_a_keep_alive_is_no_contradiction():
+    one = Connection()
+    one.send(0, b"data")
+    assert one.send(3, b"\0")["answer"] == "overlap", "not confirmed, so it may still count"
+    one.confirm(4)
+    assert one.send(3, b"\0")["answer"] == "nothing"
+    assert one.send(2, b"\0\0")["answer"] == "overlap"
+
+
+def test_a_window_that_slides_keeps_what_was_inspected():
+    one = Connection(2**32 - 300_000, window=60_000)
+    read = b""
+    for start in range(0, 900_000, 1460):
+        found = one.send(start, TEXT[start : start + 1460])
+        assert found["answer"] == "new" and found["at"] == len(read)
+        read += found["fresh"]
+        one.confirm(len(read))
+        held = found["held"]
+        assert len(held) >= min(len(read), KEEP + 1460) and read.endswith(held)
+    assert read == TEXT[: len(read)]
+    assert one.send(len(read) - 2000, TEXT[len(read) - 2000 : len(read)])["answer"] == "nothing"
+    assert one.send(*other(len(read) - 2000, len(read)))["answer"] == "overlap"
+    assert one.send(*other(0, 1460))["answer"] == "nothing", "the receiver has it since long, and ignores this"
+
+
+def test_what_is_not_confirmed_is_kept_longer():
+    one = Connection(window=60_000)
+    for start in range(0, 60_000, 1000):
+        one.send(start, TEXT[start : start + 1000])
+    one.confirm(58_000)
+    for start in range(60_000, 118_000, 1000):
+        assert one.send(start, TEXT[start : start + 1000])["answer"] == "new"
+    assert one.send(*other(118_000 - UNACKED, 119_000 - UNACKED))["answer"] == "overlap"
+    assert one.send(*other(30_000, 31_000))["answer"] == "nothing"
+
+
+def test_what_is_neither_kept_nor_confirmed_is_said():
+    ends, probe = Ends(), StreamProbe()
+    scale = bytes([3, 3, 7, 1])
+    probe.take(ends.packet("c", "S", 1000, 0, options=scale))
+    probe.take(ends.packet("s", "SA", 5000, 1001, options=scale))
+    probe.take(ends.packet("c", "A", 1001, 5001))
+    probe.take(ends.packet("s", "A", 5001, 1001, window=60_000))
+    for start in range(0, 400_000, 1000):
+        assert probe.take(ends.packet("c", "A", 1001 + start, 5001, TEXT[start : start + 1000]))["answer"] == "new"
+    assert probe.take(ends.packet("c", "A", 1001, 5001, TEXT[:1000]))["answer"] == "unseen"
+    probe.take(ends.packet("s", "A", 5001, 2001, window=60_000))
+    assert probe.take(ends.packet("c", "A", 1001, 5001, TEXT[:1000]))["answer"] == "nothing"
+    assert probe.take(ends.packet("c", "A", 1501, 5001, TEXT[500:1500]))["answer"] == "unseen"
+
+
+def test_more_gaps_than_can_be_noted():
+    one = Connection()
+    pieces = [(2 * n + 1, 2 * n + 2) for n in range(RUNS + 1)]
+    answers, _ = one.all_of(*pieces)
+    assert answers == " ".join(["waiting"] * RUNS + ["limit"])
+    assert one.all_of((2 * RUNS, 2 * RUNS + 1))[0] == "waiting", "it touches a run"
+    fresh = b"".join(one.send(2 * n, TEXT[2 * n : 2 * n + 1])["fresh"] for n in range(RUNS + 1))
+    assert fresh == TEXT[: 2 * RUNS + 1]
+
+
+def test_bytes_too_far_behind_a_gap():
+    one = Connection(window=65535)
+    ends, probe = one.ends, StreamProbe()
+    scale = bytes([3, 3, 7, 1])
+    for packet in (ends.packet("c", "S", 1000, 0, options=scale), ends.packet("s", "SA", 5000, 1001, options=scale),
+                   ends.packet("c", "A", 1001, 5001), ends.packet("s", "A", 5001, 1001, window=60_000)):
+        probe.take(packet)
+    assert probe.take(ends.packet("c", "A", 1001 + WINDOW - 10, 5001, bytes(10)))["answer"] == "waiting"
+    assert probe.take(ends.packet("c", "A", 1001 + WINDOW - 9, 5001, bytes(10)))["answer"] == "limit"
+    assert probe.take(ends.packet("c", "A", 1001, 5001, b"a"))["fresh"] == b"a"
+
+
+def test_segments_of_64_kilobytes():
+    one = Connection(window=65535)
+    size, read = 65000, b""
+    for start in range(0, 15 * size, size):
+        read += one.send(start, TEXT[start : start + size])["fresh"]
+        one.confirm(len(read))
+    assert read == TEXT[: 15 * size]
+    assert one.send(15 * size + 100, TEXT[15 * size + 100 : 16 * size])["answer"] == "waiting"
+    assert one.send(15 * size, TEXT[15 * size : 16 * size])["fresh"] == TEXT[15 * size : 16 * size]
+
+
+def test_the_depth():
+    one = Connection(depth=100)
+    assert one.all_of((0, 60), (80, 120), (150, 160))[0] == "new waiting nothing"
+    found = one.send(60, TEXT[60:80])
+    assert found["fresh"] == TEXT[60:100]
+    assert one.all_of((60, 100), other(60, 70), (100, 200), (200, 300))[0] == "nothing overlap nothing nothing"
+    last = one.send(5000, TEXT[:1000])
+    assert (last["answer"], last["skipped"], last["held"]) == ("nothing", 5900, b"")
+    assert one.all_of((0, 100))[0] == "unseen"
+    one.confirm(6000)
+    assert one.all_of((0, 100), (6000, 6100))[0] == "nothing nothing"
+    assert one.send(6100, b"", flags="FA")["ended"]
+
+
+def test_a_stream_beyond_its_depth_may_be_longer_than_sequence_numbers():
+    one = Connection(depth=10, window=65535)
+    one.send(0, TEXT[:60_000])
+    sent = 60_000
+    while sent < 2**32 + 2**20:
+        one.confirm(sent)
+        found = one.send(sent, bytes(65000))
+        sent += 65000
+        assert found["answer"] == "nothing"
+    assert found["skipped"] == sent - 10
+
+
+def test_a_hole_in_a_capture():
+    one = Connection()
+    assert one.all_of((0, 10), (20, 30), (40, 50))[0] == "new waiting waiting"
+    one.confirm(50)
+    found = one.send(50, TEXT[50:60])
+    assert (found["answer"], found["holed"], found["at"], found["fresh"]) == ("new", True, 20, TEXT[20:30])
+    found = one.send(60, TEXT[60:70])
+    assert (found["answer"], found["holed"], found["at"], found["fresh"], found["lost"]) == ("new", True, 40, TEXT[40:70], 20)
+    assert not one.send(70, TEXT[70:80])["holed"]
+
+
+def test_a_hole_is_not_lost_on_a_packet_that_is_refused():
+    one = Connection()
+    one.all_of((0, 10), (20, 30))
+    one.confirm(30)
+    assert one.send(*other(20, 30))["answer"] == "overlap"
+    found = one.send(30, TEXT[30:40])
+    assert (found["fresh"], found["holed"]) == (TEXT[20:40], True)
+
+
+def test_a_segment_that_was_not_captured_to_its_end():
+    one = Connection()
+    packet = one.ends.packet("c", "A", 1001, 5001, b"0123456789")
+    found = one.probe.take(packet[:-4], wirelen=len(packet))
+    assert found["fresh"] == b"012345"
+    one.confirm(10)
+    assert one.send(10, b"next")["fresh"] == b"next"
+
+
+# Against a model of a receiving host
+
+class Host:
+    """Reads in order, within a window; of two copies of a waiting byte it takes the first or the last."""
+
+    def __init__(self, last_wins):
+        self.last_wins, self.read, self.waiting = last_wins, bytearray(), {}
+
+    def receive(self, start, data):
+        for at, value in enumerate(data, start):
+            if len(self.read) <= at < len(self.read) + 65535 and (self.last_wins or at not in self.waiting):
+                self.waiting[at] = value
+        while len(self.read) in self.waiting:
+            self.read.append(self.waiting.pop(len(self.read)))
+
+
+def run(connection, host, steps, unit):
+    """Send what ``steps`` say; the host receives what passes; returns what was inspected."""
+    inspected = bytearray()
+    for start, length, forged, arrives, confirms in steps:
+        data = TEXT[start * unit : (start + length) * unit]
+        if forged is not None and data:
+            at = forged % len(data)
+            data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        found = connection.send(start * unit, data)
+        assert found["lost"] == 0
+        if found["fresh"]:
+            assert found["at"] == len(inspected)
+            inspected += found["fresh"]
+            assert inspected.endswith(found["held"]) and len(found["held"]) >= min(len(inspected), KEEP)
+        if found["answer"] in PASSED and arrives:
+            host.receive(start * unit, data)
+        assert inspected.startswith(host.read), "the host has read what was not inspected"
+        if confirms:
+            connection.confirm(len(host.read))
+    return inspected
+
+
+STEP = st.tuples(st.integers(0, 60), st.integers(1, 12), st.one_of(st.none(), st.none(), st.integers(0, 10_000)), st.booleans(), st.booleans())
+
+
+@settings(max_examples=int(os.environ.get("TIGERFOX_EXAMPLES", "300")), deadline=None)
+@given(st.lists(STEP, max_size=60), st.sampled_from([1, 3, 700, 1400]), st.booleans(), st.sampled_from([1000, 2**32 - 2, 2**32 - 9000, 2**31]))
+def test_what_the_host_reads_was_inspected(steps, unit, last_wins, isn):
+    host = Host(last_wins)
+    run(Connection(isn), host, steps, unit)
+
+
+@settings(max_examples=int(os.environ.get("TIGERFOX_EXAMPLES", "200")), deadline=None)
+@given(st.lists(STEP, max_size=40), st.randoms(use_true_random=False), st.sampled_from([1, 700]), st.sampled_from([1000, 2**32 - 2000]))
+def test_an_honest_sender_gets_everything_through(steps, chance, unit, isn):
+    connection, host = Connection(isn), Host(False)
+    honest = [(start, length, None, arrives, confirms) for start, length, _, arrives, confirms in steps]
+    rest = [(start, 5, None, True, True) for start in range(0, 75, 5)]
+    chance.shuffle(rest)
+    inspected = run(connection, host, honest + rest + sorted(rest), unit)
+    assert host.read == inspected == TEXT[: len(inspected)] and len(inspected) >= 75 * unit
+
+
+def test_a_successor_finds_a_stream_that_a_killed_worker_can_have_left():
+    """Whatever instant it was killed at, an honest sender gets through, and only true bytes are offered."""
+    chance = random.Random(9)
+    for _ in range(40):
+        connection = Connection(2**32 - 60_000, window=65535)
+        starts = list(range(0, 120_000, 700))
+        packets = []
+        for at in range(0, len(starts), 8):
+            group = starts[at : at + 8]
+            chance.shuffle(group)
+            packets += [connection.ends.packet("c", "A", connection.isn + 1 + start, 5001, TEXT[start : start + 700]) for start in group]
+            packets.append(connection.ends.packet("s", "A", 5001, connection.isn + 1 + group[0] // 5600 * 5600, window=65535))
+        pid = os.fork()
+        if not pid:
+            time.sleep(0.002)
+            connection.probe.pound(packets, 0, 1, 1)
+            os._exit(0)
+        time.sleep(0.002 + chance.random() * 0.004)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        connection.probe.flows.recover()
+        reached = None
+        for start in range(0, 130_000, 700):
+            found = connection.send(start, TEXT[start : start + 700])
+            assert found["answer"] in PASSED and found["lost"] == 0
+            if found["fresh"]:
+                assert TEXT.startswith(found["fresh"], found["at"]) and reached in (None, found["at"])
+                reached = found["at"] + len(found["fresh"])
+            connection.confirm(start + 700)
+        assert reached == 130_200

@@ -1,0 +1,14 @@
+# A candidate: a rule that a scan or the header index named. See candidate.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t
+from tigerfox.dataplane.inspect cimport Bytes
+from tigerfox.dataplane.scene cimport Scene
+
+# Does all of the rule hold in this scene?
+cdef bint candidate_holds(Scene *s, uint32_t number) noexcept nogil
+
+# It does: note the match, and do what the rule does to its flow.
+cdef void candidate_fire(Scene *s, uint32_t number) noexcept nogil
+
+# Instance `index` of a buffer in the scene `who`; a BufferFetch.
+cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil

@@ -1,0 +1,29 @@
+# What rules see beyond the headers of a packet. See detect.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from tigerfox.dataplane.flow cimport Flows
+from tigerfox.dataplane.image cimport CompiledRules
+from tigerfox.dataplane.inspect cimport InspectorHold
+from tigerfox.dataplane.packet cimport Packet
+from tigerfox.dataplane.reason cimport Reason
+from tigerfox.dataplane.scan cimport ScannerHold
+from tigerfox.dataplane.scene cimport Detect
+from tigerfox.dataplane.session cimport SessionTable
+
+# Inspect a packet that passed the block table, after rules_match filled `pending`; adds to p.matches. R_NONE, or why its bytes
+# cannot be judged.
+cdef Reason detect_packet(Detect *d, Packet *p) noexcept nogil
+
+# Give back what flows that are over have held; a few at a time.
+cdef void detect_tidy(Detect *d, uint64_t now_ns) noexcept nogil
+
+
+cdef class Detection:
+    """Keeps alive what a Detect points into."""
+    cdef Detect *detect
+    cdef Flows flows
+    cdef SessionTable sessions
+    cdef CompiledRules rules
+    cdef ScannerHold scanners
+    cdef InspectorHold inspector
+    cdef int use(self, CompiledRules rules) except -1

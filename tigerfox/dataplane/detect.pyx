@@ -1,0 +1,391 @@
+"""Inspection: the flow of a packet, its stream, its application, its rules.
+
+What it owns
+    The Detect of one worker: pointers to flows, sessions, scanners, and two lists of candidates.
+
+Layout
+    flow_track ─▶ TCP: stream_take ─▶ message.pyx: application ─▶ payload: scan what is new, check candidates
+                  UDP: message.pyx ────────────────────────────▶ payload
+
+    For rules on the payload a TCP packet is two things: a piece of its stream (the last CHUNK bytes in order, or the packet's own
+    with a third more, as Suricata inspects inline), and its own payload. Which one a rule means is its PayloadKind.
+
+Invariants
+    Only new bytes are scanned, with as much before them as a literal is long. A rule that a scan named and that does not hold yet
+    stays with the stream until its place has left the chunk. No byte passes that was not taken into its stream or judged
+    by itself: what the stream refuses has a reason of its own, and a policy.
+
+Who may write what
+    The worker: its flows, sessions, Detect, and the packet's matches.
+
+What happens when full or broken
+    No session: the stream is not followed, the packet is judged by itself, and it is counted. The inspection of a flow that gave
+    way ends with it.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from tigerfox.dataplane.candidate cimport candidate_fire, candidate_holds
+from tigerfox.dataplane.candidates cimport candidates_add, candidates_sort
+from tigerfox.dataplane.flow cimport *
+from tigerfox.dataplane.image cimport *
+from tigerfox.dataplane.inspect cimport Bytes
+from tigerfox.dataplane.match cimport packet_classes
+from tigerfox.dataplane.message cimport datagram_read, stream_read
+from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PORTS, PACKET_STREAMED, Packet
+from tigerfox.dataplane.reason cimport R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_UNSEEN, R_STREAM_URGENT
+from tigerfox.dataplane.scan cimport scan_view
+from tigerfox.dataplane.scene cimport *
+from tigerfox.dataplane.session cimport *
+from tigerfox.dataplane.stream cimport *
+from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_URG
+
+cdef enum:
+    PROTO_UDP = 17
+    CHUNK = 2560                 # Suricata: stream.reassembly.toserver-chunk-size, toclient-chunk-size
+    TIDY_FLOWS = 8               # flows looked at in one call of detect_tidy
+    TCP_ACK_ONLY = 0x10
+
+# Payload
+
+
+cdef inline Bytes packet_payload(const Packet *p) noexcept nogil:
+    cdef Bytes found
+    cdef uint32_t there = p.caplen - p.payload_off if p.caplen > p.payload_off else 0
+    found.data = p.data + p.payload_off
+    found.n = min(p.payload_len, there)
+    return found
+
+
+cdef inline Bytes stream_chunk(Scene *s) noexcept nogil:
+    """The end of the stream: what rules on it look at."""
+    cdef const Stream *stream = &s.session.streams[<int>s.side]
+    cdef uint32_t fresh = stream_fresh(stream)
+    cdef uint64_t want = max(<uint32_t>CHUNK, fresh + fresh // 3)
+    cdef Bytes chunk
+    chunk.n = <uint32_t>min(want, stream.end_at - stream_held_at(stream))
+    chunk.data = stream_at(stream, session_window(s.session, s.side), stream.end_at - chunk.n)
+    return chunk
+
+
+cdef inline void payload_scan(Scene *s, const uint8_t *data, uint32_t n) noexcept nogil:
+    cdef Detect *d = s.d
+    cdef uint32_t i
+    for i in range(d.phase_count[<int>PHASE_PAYLOAD]):
+        scan_view(d.scanners, d.rules, d.phase_views[<int>PHASE_PAYLOAD][i], data, n, &d.found)
+
+
+cdef inline void pending_join(Detect *d) noexcept nogil:
+    """Rules that nothing scans for and that look at packets."""
+    cdef uint32_t i
+    for i in range(d.pending.count):
+        if d.rules.inspections[d.rules.rules[d.pending.rules[i]].inspection - 1].unit == UNIT_PACKET:
+            candidates_add(&d.found, d.pending.rules[i])
+
+
+cdef inline bint of_stream(uint8_t kind) noexcept nogil:
+    return kind != PAYLOAD_PACKET
+
+
+cdef inline bint of_packet(uint8_t kind, bint streamed) noexcept nogil:
+    return kind == PAYLOAD_PACKET or kind == PAYLOAD_BOTH or kind == PAYLOAD_ANY and not streamed
+
+
+cdef inline void note_alone(Packet *p, uint32_t number) noexcept nogil:
+    if p.alone_count < PACKET_MATCHES:
+        p.alone[p.alone_count] = number
+        p.alone_count += 1
+
+
+cdef bint payload_holds(Scene *s, uint32_t number, const Bytes *chunk, const Bytes *own, bint streamed) noexcept nogil:
+    """A candidate against the stream, then against the packet; what holds for the packet alone is noted so."""
+    cdef const Inspection *i = &s.d.rules.inspections[s.d.rules.rules[number].inspection - 1]
+    if i.part_count == 0:
+        s.payload = own[0]
+        return candidate_holds(s, number)
+    if chunk.n and of_stream(i.payload):
+        s.payload = chunk[0]
+        if candidate_holds(s, number):
+            return True
+    s.payload = own[0]
+    if own.n == 0 or not of_packet(i.payload, streamed) or not candidate_holds(s, number):
+        return False
+    note_alone(s.p, number)
+    return True
+
+
+cdef void payload_judge(Scene *s, Waiting *w, const Bytes *chunk, const Bytes *own, bint streamed, uint64_t at) noexcept nogil:
+    """Check the candidates in their order; what the stream may still complete waits."""
+    cdef Detect *d = s.d
+    cdef const Inspection *inspection
+    cdef uint32_t i, number
+    d.counts.candidates_cut += d.found.cut
+    candidates_sort(&d.found)
+    for i in range(d.found.count):
+        number = d.found.rules[i]
+        if d.rules.rules[number].inspection == 0:
+            continue
+        inspection = &d.rules.inspections[d.rules.rules[number].inspection - 1]
+        if inspection.unit != UNIT_PACKET:
+            continue
+        if payload_holds(s, number, chunk, own, streamed):
+            candidate_fire(s, number)
+        elif w != NULL and inspection.scanned and of_stream(inspection.payload):
+            if w.count < WAIT_RULES:
+                w.rules[w.count], w.since[w.count] = number, at
+                w.count += 1
+            else:
+                w.cut = 1
+    d.found.count = d.found.cut = 0
+
+
+cdef inline void waiting_join(Detect *d, Waiting *w, uint64_t from_offset) noexcept nogil:
+    """Rules that wait for more of the stream, as long as what named them is still in the chunk."""
+    cdef uint32_t i
+    for i in range(w.count):
+        if w.since[i] >= from_offset and w.rules[i] < d.rules.rule_count:
+            candidates_add(&d.found, w.rules[i])
+    w.count = 0
+
+
+cdef void payload_of_stream(Scene *s, const Bytes *own) noexcept nogil:
+    """New bytes in order: scan them, and check against the end of the stream."""
+    cdef Stream *stream = &s.session.streams[<int>s.side]
+    cdef Waiting *w = &s.session.stream_waiting[<int>s.side]
+    cdef Bytes chunk = stream_chunk(s)
+    cdef uint32_t n = stream_fresh(stream) + LITERAL_MAX
+    if w.cut or n > chunk.n:
+        n = chunk.n
+    w.cut = 0
+    payload_scan(s, chunk.data + chunk.n - n, n)
+    waiting_join(s.d, w, stream.end_at - chunk.n)
+    pending_join(s.d)
+    payload_judge(s, w, &chunk, own, True, stream.fresh_at)
+
+
+cdef void payload_of_packet(Scene *s, const Bytes *own, bint streamed) noexcept nogil:
+    cdef Bytes none
+    none.data, none.n = NULL, 0
+    if own.n and (not streamed or s.d.packet_scans):
+        payload_scan(s, own.data, own.n)
+    pending_join(s.d)
+    payload_judge(s, NULL, &none, own, streamed, 0)
+
+# TCP
+
+
+cdef inline Session *session_find(Scene *s, const Bytes *own) noexcept nogil:
+    """The session of a followed connection, opened with its first byte."""
+    cdef Session *found
+    if not s.flow.flags & FLOW_INSPECT or s.flow.flags & FLOW_DEAF or not s.d.rules.needs_streams:
+        return NULL
+    found = session_of(s.d.sessions, s.flow)
+    if found == NULL and s.flow.session != <uint32_t>NO_SESSION:
+        s.flow.flags |= FLOW_DEAF            # lost with a worker that was killed in the middle
+        return NULL
+    if found == NULL and own.n:
+        found = session_open(s.d.sessions, s.flow)
+        if found == NULL:
+            s.flow.flags |= FLOW_DEAF
+    if found != NULL and found.generation != s.d.rules.generation:
+        session_forget(found)
+        found.generation = s.d.rules.generation
+    return found
+
+
+cdef void session_forget(Session *s) noexcept nogil:
+    """Other rules: numbers that stand here mean nothing now."""
+    cdef int side
+    for side in range(2):
+        s.stream_waiting[side].count = s.stream_waiting[side].fired_count = 0
+        s.messages[side].waiting.count = s.messages[side].waiting.fired_count = 0
+        s.stream_waiting[side].cut = 1
+
+
+cdef Reason stream_reason(StreamAnswer answer) noexcept nogil:
+    if answer == STREAM_OVERLAP:
+        return R_STREAM_OVERLAP
+    if answer == STREAM_LIMIT:
+        return R_STREAM_LIMIT
+    if answer == STREAM_OUTSIDE:
+        return R_STREAM_OUTSIDE
+    return R_STREAM_UNSEEN if answer == STREAM_UNSEEN else R_NONE
+
+
+cdef inline bint urgent_hides(const Scene *s) noexcept nogil:
+    """An urgent pointer in what is, or may yet be, a protocol that is read here.
+
+    The pointer counts without data too, and before them. Where nothing reads the protocol, the byte stays in its place.
+    """
+    if not s.p.tcp_flags & TCP_URG or not s.d.rules.needs_apps or s.flow.flags & (FLOW_INSPECT | FLOW_DEAF) != FLOW_INSPECT:
+        return False
+    return s.flow.app > APP_FAILED or not s.flow.app_tried[<int>s.side]
+
+
+cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
+    cdef StreamAnswer answer = STREAM_UNKNOWN
+    cdef Stream *stream
+    if urgent_hides(s):
+        s.d.counts.streams_refused += 1
+        payload_of_packet(s, own, False)
+        return R_STREAM_URGENT
+    s.session = session_find(s, own)
+    if s.session == NULL:
+        if own.n and s.d.rules.needs_streams:
+            s.d.counts.unfollowed += 1
+        payload_of_packet(s, own, False)
+        return R_NONE
+    session_begin(s.d.sessions, s.session)
+    stream = &s.session.streams[<int>s.side]
+    answer = stream_take(stream, session_window(s.session, s.side), s.flow, s.side, s.p, s.d.depth)
+    if answer <= STREAM_WAITING:
+        s.p.flags |= PACKET_STREAMED
+    if answer == STREAM_NEW or stream.ended:
+        stream_read(s, stream.ended)
+    if answer == STREAM_NEW:
+        payload_of_stream(s, own)
+    else:
+        payload_of_packet(s, own, answer <= STREAM_WAITING)
+    session_end(s.d.sessions)
+    if own.n == 0 or stream_reason(answer) == R_NONE:
+        return R_NONE
+    s.d.counts.streams_refused += 1
+    return stream_reason(answer)
+
+# A packet
+
+
+cdef inline void orphans_release(Detect *d) noexcept nogil:
+    cdef uint32_t number = flow_orphan(d.flows)
+    if number != <uint32_t>NO_SESSION:
+        session_release(d.sessions, number)
+
+
+cdef void matches_of_flow(const RuleSet *rs, Packet *p) noexcept nogil:
+    """Take out what was said of the flow when it began: alerts on addresses alone (Suricata: IP-only signatures)."""
+    cdef int i, kept = 0
+    for i in range(p.match_count):
+        if not rs.rules[p.matches[i]].of_addresses:
+            p.matches[kept] = p.matches[i]
+            kept += 1
+    p.match_count = <uint8_t>kept
+
+
+cdef Reason detect_packet(Detect *d, Packet *p) noexcept nogil:
+    cdef Scene s
+    cdef Bytes own = packet_payload(p)
+    memset(&s, 0, sizeof(Scene))
+    s.d, s.p = d, p
+    packet_classes(d.rules, p, s.key)
+    if d.rules.needs_flows:
+        s.flow = flow_track(d.flows, p, &s.side)
+        orphans_release(d)
+        if p.match_count and s.flow != NULL and s.flow.packets[<int>s.side] > 1:
+            matches_of_flow(d.rules, p)
+    if p.flow.proto == PROTO_TCP and s.flow != NULL and p.flags & PACKET_PORTS:
+        return segment_inspect(&s, &own)
+    if p.flow.proto == PROTO_UDP and s.flow != NULL and d.rules.needs_apps and own.n:
+        s.payload = own
+        datagram_read(&s)
+    payload_of_packet(&s, &own, False)
+    return R_NONE
+
+
+cdef void detect_tidy(Detect *d, uint64_t now_ns) noexcept nogil:
+    cdef Flow gone
+    cdef int i
+    for i in range(TIDY_FLOWS):
+        if not flow_expire(d.flows, now_ns, &gone):
+            return
+        session_release(d.sessions, gone.session)
+
+cdef int sessions_sweep(FlowTable *flows, Sessions *sessions) except -1:
+    """Release the sessions that no flow has: a predecessor was killed between the end of a flow and its release."""
+    cdef uint32_t i, touched = min(sessions.state.touched, sessions.capacity)
+    cdef uint8_t *owned = <uint8_t *>calloc(touched + 1, 1)
+    cdef Flow *f
+    if owned == NULL:
+        raise MemoryError
+    for i in range(flows.shared.made):
+        f = flow_at(flows, i)
+        if f != NULL and session_of(sessions, f) != NULL and f.session < touched:
+            owned[f.session] = 1
+    for i in range(touched):
+        if not owned[i]:
+            session_release(sessions, i)
+    free(owned)
+    return 0
+
+# Public API
+
+
+cdef int phase_of(const View *view, int side) noexcept:
+    """The phase in which a view's buffer is whole, on a side (0 requests); -1 where the side does not have it."""
+    cdef int buffer = view.buffer
+    cdef int line = PHASE_REQUEST_LINE if side == 0 else PHASE_RESPONSE_LINE
+    if buffer == BUF_PAYLOAD:
+        return PHASE_PAYLOAD if side == 0 else -1
+    if buffer == BUF_DNS_QUERY:
+        return PHASE_DNS if side == 0 else -1
+    if buffer in (BUF_TLS_SNI, BUF_JA3_HASH, BUF_JA3_STRING):
+        return PHASE_TLS_CLIENT if side == 0 else -1
+    if buffer in (BUF_JA3S_HASH, BUF_JA3S_STRING):
+        return PHASE_TLS_SERVER if side == 1 else -1
+    if BUF_TLS_CERT_SUBJECT <= buffer <= BUF_TLS_CERTS:
+        return PHASE_TLS_CERTS if side == 1 else -1
+    if buffer <= BUF_HTTP_STAT_MSG:
+        return line
+    return line + 2 if buffer >= BUF_HTTP_REQUEST_BODY else line + 1
+
+
+cdef class Detection:
+    """The inspection of one worker: ``flows`` and ``sessions`` of its queue, ``depth`` in bytes of each direction (0: no bound)."""
+
+    def __cinit__(self):
+        self.detect = <Detect *>calloc(1, sizeof(Detect))
+        if self.detect == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef int phase
+        if self.detect != NULL:
+            for phase in range(<int>PHASE_COUNT):
+                free(self.detect.phase_views[phase])
+        free(self.detect)
+
+    def __init__(self, Flows flows not None, SessionTable sessions not None, uint32_t depth=1 << 20):
+        self.flows, self.sessions = flows, sessions
+        flows.recover()
+        sessions.bind()
+        sessions_sweep(&flows.table, &sessions.sessions)
+        self.detect.flows, self.detect.sessions, self.detect.depth = &flows.table, &sessions.sessions, depth
+
+    cdef int use(self, CompiledRules rules) except -1:
+        """Inspect by these rules from the next packet on. Raises MemoryError, or SharedMemoryError for a damaged image."""
+        cdef ScannerHold scanners = ScannerHold(rules)
+        cdef InspectorHold inspector = InspectorHold(rules)
+        cdef int phase, side
+        cdef uint32_t view
+        cdef uint32_t *views[PHASE_COUNT]
+        for phase in range(<int>PHASE_COUNT):
+            views[phase] = <uint32_t *>calloc(rules.rules.view_count + 1, sizeof(uint32_t))
+            if views[phase] == NULL:
+                raise MemoryError
+            free(self.detect.phase_views[phase])
+            self.detect.phase_views[phase], self.detect.phase_count[phase] = views[phase], 0
+        for view in range(rules.rules.view_count):
+            for side in range(2):
+                phase = phase_of(&rules.rules.views[view], side)
+                if phase >= 0 and scanners.scanners.databases[view] != NULL:
+                    self.detect.phase_views[phase][self.detect.phase_count[phase]] = view
+                    self.detect.phase_count[phase] += 1
+        self.detect.packet_scans = 0
+        for view in range(rules.rules.inspection_count):
+            if rules.rules.inspections[view].scanned and rules.rules.inspections[view].payload in (PAYLOAD_PACKET, PAYLOAD_BOTH):
+                self.detect.packet_scans = 1
+        self.rules, self.scanners, self.inspector = rules, scanners, inspector
+        self.detect.rules, self.detect.scanners = &rules.rules, &scanners.scanners
+        self.detect.inspector = &inspector.inspector
+        return 0

@@ -1,0 +1,75 @@
+# One packet under inspection, and all that its rules may ask for; what a worker needs to inspect.
+#
+# What it owns: Detect points into tables of its worker; a Scene lives for one packet.
+# Layout: private memory.
+# Invariants: `payload` is what BUF_PAYLOAD means just now: a chunk of the stream or the packet's own payload. Of http, tls and dns
+#     at most one is set, while its message is judged.
+# Who may write what: the stages candidate, message and detect of the one worker.
+# What happens when full or broken: see Candidates (candidates that found no place are counted).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from tigerfox.dataplane.app.buffer cimport AppBuffer
+from tigerfox.dataplane.app.dns cimport DnsMessage
+from tigerfox.dataplane.app.httpmessage cimport HttpMemory, HttpSide
+from tigerfox.dataplane.app.tlsstate cimport TlsState
+from tigerfox.dataplane.candidates cimport Candidates
+from tigerfox.dataplane.flow cimport Flow, FlowSide, FlowTable
+from tigerfox.dataplane.image cimport BUF_COUNT, DIM_COUNT, RuleSet
+from tigerfox.dataplane.inspect cimport Bytes, Inspector
+from tigerfox.dataplane.packet cimport Packet
+from tigerfox.dataplane.scan cimport Scanners
+from tigerfox.dataplane.session cimport Session, Sessions
+
+cdef enum Phase:                 # of a message: which buffers become whole together
+    PHASE_PAYLOAD = 0
+    PHASE_REQUEST_LINE
+    PHASE_REQUEST_HEAD
+    PHASE_REQUEST_BODY
+    PHASE_RESPONSE_LINE
+    PHASE_RESPONSE_HEAD
+    PHASE_RESPONSE_BODY
+    PHASE_DNS
+    PHASE_TLS_CLIENT
+    PHASE_TLS_SERVER
+    PHASE_TLS_CERTS
+    PHASE_COUNT
+
+cdef enum:
+    DNS_TEXT = 4096              # bytes for the names of a message over UDP
+    LITERAL_MAX = 255            # bytes of the longest literal that a scan looks for (Suricata: a content's longest)
+
+cdef struct DetectCounts:        # since the reader took them
+    uint64_t candidates          # rules whose full check was begun
+    uint64_t candidates_cut      # that found no room in a list
+    uint64_t streams_refused     # packets whose bytes could not be taken into their stream
+    uint64_t unfollowed          # TCP packets with payload whose stream is not followed
+
+cdef struct Detect:              # of one worker
+    const RuleSet *rules         # changed between batches only, as the two below
+    const Scanners *scanners
+    Inspector *inspector
+    FlowTable *flows             # set at bind, as those below
+    Sessions *sessions
+    DetectCounts counts
+    uint32_t depth               # bytes of each direction of a TCP stream that are inspected; 0: all
+    uint8_t packet_scans         # some scanned rule means a packet's own payload
+    uint32_t phase_count[PHASE_COUNT]
+    uint32_t *phase_views[PHASE_COUNT]     # views with a scan, by the phase in which their buffer becomes whole
+    Candidates pending           # of the packet: what the header index named
+    Candidates found             # of the unit being judged
+    DnsMessage dns
+    uint8_t dns_text[DNS_TEXT]
+
+cdef struct Scene:
+    Detect *d
+    Packet *p
+    Flow *flow                   # NULL: none
+    Session *session             # NULL: its stream is not followed
+    FlowSide side
+    uint32_t key[DIM_COUNT]      # the packet's classes
+    Bytes payload
+    HttpSide *http
+    HttpMemory memory
+    TlsState *tls
+    const DnsMessage *dns
+    AppBuffer text               # of tls or dns
