@@ -9,6 +9,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1
+SETTINGS := $(foreach name,TIGERFOX_REQUIRE_LIVE TIGERFOX_CORPUS,$(if $($(name)),$(name)=$($(name))))# sudo clears them
 SOURCES := setup.py pyproject.toml $(shell find tigerfox -name '*.pyx' -o -name '*.pxd')
 
 .PHONY: help setup build demo test bench clean
@@ -34,7 +35,7 @@ demo: build
 	$(AS_ROOT) $(VENV)/bin/tigerfox demo
 
 test: build
-	$(AS_ROOT) $(VENV)/bin/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+	$(AS_ROOT) $(SETTINGS) $(VENV)/bin/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
 
 bench: build
 	$(AS_ROOT) $(VENV)/bin/python -m bench

@@ -1,6 +1,7 @@
 """What all tests share: where the corpus is, and whether live tests can run."""
 
 import os
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -12,6 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 if os.geteuid() == 0 and ROOT.stat().st_uid != 0:      # leave nothing in a checkout that its owner cannot remove
     _storage = tempfile.TemporaryDirectory(prefix="hypothesis-")
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = _storage.name
+
+from hypothesis import HealthCheck, settings  # noqa: E402  (behind where it keeps what it finds)
+
+settings.register_profile("tigerfox", deadline=None, suppress_health_check=[HealthCheck.too_slow])      # a busy machine is no fault
+settings.load_profile("tigerfox")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a script: what is tested would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

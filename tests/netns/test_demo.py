@@ -36,8 +36,8 @@ def remains(pid):
     return names
 
 
-def folders():
-    return sorted(Path(tempfile.gettempdir()).glob("tigerfox-demo-*"))
+def folders(pid):
+    return sorted(Path(tempfile.gettempdir()).glob(f"{topology.PREFIX}{pid}-*"))
 
 
 def wait_for(condition):
@@ -50,10 +50,9 @@ def wait_for(condition):
 @pytest.fixture(scope="module")
 def shown():
     """One whole demo with --json: (exit code, report, pid)."""
-    before = folders()
     process = spawn("--json")
     out, err = process.communicate(timeout=240)
-    assert remains(process.pid) == [] and folders() == before, err
+    assert remains(process.pid) == folders(process.pid) == [], err
     return process.returncode, json.loads(out), err
 
 
@@ -87,13 +86,12 @@ class TestInterrupted:
     @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
     @pytest.mark.parametrize("moment", ["building", "serving", "filtering"])
     def test_nothing_is_left_behind(self, signal_number, moment):
-        before = folders()
         process = spawn()
         role = {"building": None, "serving": "server", "filtering": "firewall"}[moment]
 
         def reached():
             if role is None:
-                return bool(topology.namespaces())
+                return any(f"-{process.pid}-" in name for name in topology.namespaces())
             name = f"{topology.PREFIX}{process.pid}-{role}"
             return subprocess.run(["ip", "netns", "pids", name], capture_output=True, check=False).stdout != b""
 
@@ -101,10 +99,9 @@ class TestInterrupted:
         process.send_signal(signal_number)
         process.communicate(timeout=60)
         assert process.returncode not in (0, -signal_number)
-        assert remains(process.pid) == [] and folders() == before
+        assert remains(process.pid) == folders(process.pid) == []
 
     def test_a_killed_demo_is_cleaned_up_by_the_next(self):
-        before = folders()
         process = spawn()
         wait_for(lambda: len([name for name in topology.namespaces() if f"-{process.pid}-" in name]) == 3)
         process.kill()
@@ -112,7 +109,7 @@ class TestInterrupted:
         assert remains(process.pid)
         with topology.Topology() as net:
             assert {*net.names.values()} <= {*topology.namespaces()}
-        assert remains(process.pid) == [] and folders() == before
+        assert remains(process.pid) == folders(process.pid) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="needs setpriv")

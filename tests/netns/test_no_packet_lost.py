@@ -1,11 +1,13 @@
 """Workers killed and rules reloaded under a stream of packets: what may pass arrives, once, and nothing else does."""
 
+import itertools
 import json
 import os
 import signal
 import socket
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +18,9 @@ from tigerfox.dataplane.queue import QueueReader, QueueSocket, queue_rows
 
 pytestmark = pytest.mark.live
 
-MOST = 8_000_000                     # packets; the sender stops when all rounds are over
-RATE = 32_000                        # packets a second, paced by the sender
+LENGTH = 65_536                      # of the queue
+RATE = 32_000                        # packets a second that the sender aims at; it waits for those who come behind
+BUFFER = 64 << 20                    # bytes of a sink
 ROUNDS = 20
 OPEN, CLOSED = 4000, 9999
 RULES = 'drop udp any any -> any 9999 (msg:"closed"; sid:1; block: none;)\n'
@@ -29,13 +32,41 @@ def lab():
         yield topology
 
 
+class Children:
+    """Forked children of namespaces."""
+
+    def __init__(self):
+        self.pids = []
+
+    def fork(self, namespace, function):
+        """Start ``function()`` in a child, and return its pid."""
+        self.pids.append(namespace.fork(function))
+        return self.pids[-1]
+
+    def status(self, pid):
+        """Wait for a child; its exit status."""
+        status = os.waitpid(pid, 0)[1]
+        self.pids.remove(pid)
+        return status
+
+
+@pytest.fixture
+def children():
+    """Children that end with the test, also when it fails: they hold ports that the next one needs."""
+    made = Children()
+    yield made
+    for pid in [*made.pids]:
+        os.kill(pid, signal.SIGKILL)
+        made.status(pid)
+
+
 def collect(port, path, end):
     """Note every numbered datagram to ``port`` until the file ``end`` is there; write [arrived, twice]."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
-        sink.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)       # SO_RCVBUFFORCE
+        sink.setsockopt(socket.SOL_SOCKET, 33, BUFFER)         # SO_RCVBUFFORCE
         sink.bind(("", port))
         sink.settimeout(0.5)
-        seen, arrived, twice = bytearray(MOST), 0, 0
+        seen, arrived, twice = bytearray(), 0, 0
         path.write_text("listening")
         while True:
             try:
@@ -44,47 +75,75 @@ def collect(port, path, end):
                 if end.exists():
                     break
                 continue
+            while number >= len(seen):
+                seen.extend(bytes(1 << 20))
             twice += seen[number]
             seen[number] = 1
             arrived += 1
         path.write_text(json.dumps([arrived, twice]))
 
 
-def blast(path, enough):
-    """Send numbered datagrams, every tenth to the closed port, until the file ``enough`` is there; write how many."""
+def waiting(pid):
+    """Return how many packets wait in the one queue of the network namespace of ``pid``."""
+    return int(Path(f"/proc/{pid}/net/netfilter/nfnetlink_queue").read_text().split()[2])
+
+
+def sockets(pid):
+    """Return (bytes unread, datagrams dropped) of the UDP sockets in the network namespace of ``pid``."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/udp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows), sum(int(row[-1]) for row in rows)
+
+
+def blast(pid, sink, path, enough):
+    """Send numbered datagrams, every tenth to the closed port, until the file ``enough`` is there; write how many.
+
+    A queue or a socket that overflows loses packets by its contract. On a busy machine a successor may come later than the
+    queue is long, so no more are sent while the queue of ``pid`` or the buffer of ``sink`` is half full.
+    """
     good, bad = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
     with good, bad:
         good.connect((SERVER4, OPEN))
         bad.connect((SERVER4, CLOSED))
         began = time.monotonic()
-        for number in range(MOST):
+        for number in itertools.count():
             (bad if number % 10 == 9 else good).send(struct.pack("I", number) + bytes(28))
             while number % 64 == 0 and time.monotonic() - began < number / RATE:
                 time.sleep(0.0002)
+            while number % 256 == 0 and (waiting(pid) > LENGTH // 2 or sockets(sink)[0] > BUFFER // 2):
+                time.sleep(0.002)
             if number % 1000 == 999 and enough.exists():
                 path.write_text(str(number + 1))
                 return
 
 
-def test_killed_and_reloaded_under_load(lab, tmp_path):
+def judged(running, packets):
+    """Return the status once all ``packets`` were judged and let go, or some lost; None before."""
+    report = running.ask("status")
+    worker = report["workers"][0]
+    return report if any(report["losses"].values()) or worker["packets"] >= packets and not worker["waiting"] else None
+
+
+def test_killed_and_reloaded_under_load(lab, children, tmp_path):
     end, enough, sent = (tmp_path / name for name in ("end", "enough", "sent"))
     files = {port: tmp_path / str(port) for port in (OPEN, CLOSED)}
-    settings = "[queues]\nlength = 65536\n"
+    settings = f"[queues]\nlength = {LENGTH}\n"
     with Running(lab, tmp_path, "--queues", "0", "--iptables", config=settings, rules=RULES) as running:
-        sinks = [lab.server.fork(lambda port=port: collect(port, files[port], end)) for port in files]
+        sinks = [children.fork(lab.server, lambda port=port: collect(port, files[port], end)) for port in files]
         wait_for("sinks", lambda: all(path.exists() for path in files.values()))
-        sender = lab.client.fork(lambda: blast(sent, enough))
+        sender = children.fork(lab.client, lambda: blast(running.process.pid, sinks[0], sent, enough))
         for _ in range(ROUNDS):
             before = running.workers()[0]["packets"]
             wait_for("packets", lambda before=before: running.workers()[0]["packets"] > before + RATE // 10)
             os.kill(running.workers()[0]["pid"], signal.SIGKILL)
             running.ask("reload")
         enough.touch()
-        assert os.waitpid(sender, 0)[1] == 0
+        assert children.status(sender) == 0
         packets = int(sent.read_text())
-        wait_for("the last packet is judged", lambda: running.workers()[0]["packets"] >= packets)
+        report = wait_for("the last packet is judged", lambda: judged(running, packets))
+        assert not any(report["losses"].values()), report["losses"]
+        assert sockets(sinks[0])[1] == 0, "the sinks were too slow"
         end.touch()
-        assert [os.waitpid(sink, 0)[1] for sink in sinks] == [0, 0]
+        assert [children.status(sink) for sink in sinks] == [0, 0]
         report = running.ask("status")
     assert report["workers"][0]["restarts"] == ROUNDS
     assert report["rules"]["generation"] == ROUNDS + 1
