@@ -9,7 +9,6 @@ import gzip
 import http.server
 import os
 import re
-import selectors
 import shutil
 import socket
 import ssl
@@ -99,54 +98,42 @@ def response(path):
 
 
 class Witness:
-    """HTTP on one port; ``received`` is what came, by client port."""
+    """HTTP on one port; ``received`` is what came, by client port. A thread a connection: one that hangs keeps no other waiting."""
 
     def __init__(self, namespace, port):
         self.received = {}
-        self.answered = {}
-        self.selector = selectors.DefaultSelector()
+        self.moved = time.monotonic()
         self.listeners = listening(namespace, port)
         for listener in self.listeners:
-            listener.setblocking(False)
-            self.selector.register(listener, selectors.EVENT_READ, self._accept)
-        self.ending = False
-        self.moved = time.monotonic()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+            threading.Thread(target=self._run, args=(listener,), daemon=True).start()
 
-    def _run(self):
-        while not self.ending:
-            for key, _ in self.selector.select(0.1):
-                self.moved = time.monotonic()
-                key.data(key.fileobj)
+    def _run(self, listener):
+        while True:
+            try:
+                connection, peer = listener.accept()
+            except ConnectionError:
+                continue                   # gone before it was taken
+            except OSError:
+                return                     # closed
+            threading.Thread(target=self._serve, args=(connection, peer[1]), daemon=True).start()
 
-    def _accept(self, listener):
-        connection, _ = listener.accept()
+    def _serve(self, connection, port):
+        answered = 0
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.selector.register(connection, selectors.EVENT_READ, self._read)
-
-    def _read(self, connection):
-        try:
-            port = connection.getpeername()[1]
-            data = connection.recv(1 << 16)
-        except OSError:
-            data = b""
-        if not data:
-            self.selector.unregister(connection)
-            connection.close()
-            return
-        self.received[port] = self.received.get(port, b"") + data
-        whole = [head for head, _, done in requests(self.received[port]) if done]
-        for head in whole[self.answered.get(port, 0):]:
-            self._answer(connection, head.split(b" ")[1].decode("latin-1"))
-        self.answered[port] = len(whole)
+        with connection, contextlib.suppress(OSError, ValueError):
+            while data := connection.recv(1 << 16):
+                self.moved = time.monotonic()
+                self.received[port] = self.received.get(port, b"") + data
+                whole = [head for head, _, done in requests(self.received[port]) if done]
+                for head in whole[answered:]:
+                    self._answer(connection, head.split(b" ")[1].decode("latin-1"))
+                answered = len(whole)
 
     def _answer(self, connection, path):
         data = response(path)
         step = 1 if path.startswith("/bytes") else 3 if path.startswith("/split") else len(data)
-        with contextlib.suppress(OSError):
-            for at in range(0, len(data), step):
-                connection.sendall(data[at:at + step])
+        for at in range(0, len(data), step):
+            connection.sendall(data[at:at + step])
 
     def requests(self, port):
         """What an application would have seen from this client: complete heads with the body so far."""
@@ -162,9 +149,9 @@ class Witness:
             time.sleep(0.02)
 
     def close(self):
-        self.ending = True
-        self.thread.join()
         for one in self.listeners:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
             one.close()
 
 
