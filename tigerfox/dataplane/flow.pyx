@@ -32,7 +32,8 @@ from tigerfox.dataplane.packet cimport PACKET_BARE, PACKET_FRAGMENT, VERDICT_UNS
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.reason cimport R_NONE
 from tigerfox.dataplane.shared cimport SHARED_FLOWS, Region, SharedHeader
-from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_ACK, TCP_RST, TCP_SYN, tcp_first, tcp_next, tcp_of_server, tcp_reopen, tcp_reopens
+from tigerfox.dataplane.tcp cimport (
+    PROTO_TCP, TCP_ACK, TCP_RST, TCP_SYN, tcp_first, tcp_next, tcp_of_server, tcp_reopen, tcp_reopens)
 
 from tigerfox.errors import SharedMemoryError
 
