@@ -1,6 +1,6 @@
 """Every bench, one after the other; figures to bench/results/NAME.json and to the terminal.
 
-    sudo python -m bench [packets userspace matchers flows blocks]
+    sudo python -m bench [packets userspace matchers flows replay blocks]
 """
 
 import argparse
@@ -15,6 +15,7 @@ BENCHES = {
     "userspace": "nanoseconds a packet in user space, few rules against many (some seconds)",
     "matchers": "the matcher at 24 to 100,000 rules, beside a linear scan and bit vectors (about a minute)",
     "flows": "nanoseconds a packet in the flow table and the streams, 1 to 1,000,000 connections (about a minute)",
+    "replay": "packets a second of replay over real HTTP traffic, beside Suricata where it is installed (root, some minutes)",
     "blocks": "the block table: look-ups, import, inserts while two processes read (some seconds)",
 }
 
