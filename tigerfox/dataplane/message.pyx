@@ -163,7 +163,7 @@ cdef void http_judge(Scene *s) noexcept nogil:
 
 
 cdef void tunnel_open(Scene *s) noexcept nogil:
-    """Behind CONNECT or 101 another protocol begins: both sides are looked at anew (Suricata changes the protocol likewise)."""
+    """Behind CONNECT another protocol begins: both sides are looked at anew. Behind 101 the flow stays one of HTTP."""
     cdef int side
     http_release(&s.session.http, s.d.sessions.pool)
     http_flow_init(&s.session.http, SESSION_HEAD, SESSION_HEAD)
@@ -185,12 +185,10 @@ cdef void http_read(Scene *s, const uint8_t *data, uint32_t n, uint64_t offset) 
         http_judge(s)
         if answer == HTTP_COMPLETE or answer == HTTP_HEAD:
             s.session.told[<int>s.side] = offset + at
-        elif answer == HTTP_TUNNEL:
-            if s.session.http.upgraded:
-                s.session.told[<int>s.side] = offset + at
+        elif answer == HTTP_TUNNEL and not s.session.http.upgraded:
             tunnel_open(s)
             return
-        elif answer == HTTP_BROKEN:
+        elif answer == HTTP_TUNNEL or answer == HTTP_BROKEN:
             s.session.app_done[<int>s.side] = 1
             return
         if taken == 0 and answer == HTTP_MORE:
