@@ -322,18 +322,24 @@ def random_packet(chance):
 
 def test_a_successor_goes_on_where_a_killed_worker_was():
     probe = StreamProbe(flows=64)
-    flows, chance, rebuilt = probe.flows, random.Random(5), 0
-    for seed in range(150):
+    flows, chance, rebuilt, seed = probe.flows, random.Random(5), 0, 0
+    while seed < 150 or not rebuilt and seed < 5_000:      # until one was killed while it changed the lists
         packets = [random_packet(chance) for _ in range(500)]
+        ours, theirs = os.pipe()
         pid = os.fork()
         if not pid:
             flows.recover()
+            os.write(theirs, b"!")
             probe.pound(packets, NOW + 10 * seed, 1 << 60, 1_000_000)
-        time.sleep(0.005 + chance.random() / 100)
+        os.read(ours, 1)
+        time.sleep(chance.random() / 100)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        os.close(ours)
+        os.close(theirs)
         rebuilt += flows.recover()
         assert flows.faults() == []
+        seed += 1
     assert rebuilt > 0, "no worker was killed while it changed the lists"
     counts = flows.counters()
     assert counts["created"] == 0 < counts["used"], "all flows are the children's"
