@@ -55,13 +55,17 @@ def serve(lab, folder):
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def packets_of(path):
-    """Packets of a pcap as tcpdump writes it."""
-    count, at, data = 0, 24, Path(path).read_bytes()
-    while at + 16 <= len(data):
-        at += 16 + struct.unpack_from("<I", data, at + 8)[0]
-        count += at <= len(data)
-    return count
+def packets_of(path, count=0, at=24):
+    """(packets of a pcap as tcpdump writes it, offset behind the last); goes on from what it said before."""
+    with open(path, "rb") as capture:
+        size = os.fstat(capture.fileno()).st_size
+        while at + 16 <= size:
+            capture.seek(at + 8)
+            behind = at + 16 + struct.unpack("<I", capture.read(4))[0]
+            if behind > size:
+                break
+            count, at = count + 1, behind
+    return count, at
 
 
 def record(path, wanted):
@@ -74,16 +78,18 @@ def record(path, wanted):
                                   stderr=subprocess.DEVNULL)
         try:
             time.sleep(1.0)
-            while not Path(path).exists() or packets_of(path) < wanted:
+            there = 0, 24
+            while there[0] < wanted:
                 for size in SIZES:
                     load = ["wrk", "-t", "1", "-c", "20", f"http://{SERVER}/{size}.html"]
                     lab.client.run(*load, "-d", "2s")
                     lab.client.run(*load, "-d", "1s", "-H", "Connection: close")
+                there = packets_of(path, *there)
         finally:
             for process in (dump, server):
                 process.send_signal(signal.SIGTERM)
                 process.wait()
-    return packets_of(path)
+    return packets_of(path, *there)[0]
 
 
 def tigerfox(path, rules):

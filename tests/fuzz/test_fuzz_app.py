@@ -73,16 +73,21 @@ def cut(data, chance):
         at += size
 
 
-def check_dns(data, room, chance):
-    view = PAGE.at_the_end(data[:4096])
+def check_dns_bytes(view, room, parts):
+    """Check what a parser says of bytes and of the same bytes in ``parts``; returns the faults."""
     one = DnsParser(room).datagram(view)
     assert one["answer"] in ANSWERS and one["fault"] in DNS_FAULTS
     assert all(len(text) <= min(1025, room) for text, _, _ in one["questions"])
     assert len(one["records"]) <= min(64, one["records_walked"])
     assert probe_dns(view) in ("yes", "no") and probe_dns(view, stream=True) in ("yes", "no", "more")
     whole, parser = DnsParser(room).feed(view), DnsParser(room)
-    assert [found for part in cut(data[:4096], chance) for found in parser.feed(PAGE.at_the_end(part))] == whole
+    assert [found for part in parts for found in parser.feed(part)] == whole
     return {one["fault"]} | {found["fault"] for found in whole}
+
+
+def check_dns(data, room, chance):
+    data = data[:4096]
+    return check_dns_bytes(PAGE.at_the_end(data), room, (PAGE.at_the_end(part) for part in cut(data, chance)))
 
 
 def check_tls(data, room, chance):

@@ -2,13 +2,17 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from tigerfox.dataplane.inspect cimport Bytes
-from tigerfox.dataplane.scene cimport Scene
+from tigerfox.dataplane.image cimport InspectUnit
+from tigerfox.dataplane.scene cimport Detect, Scene
 
 # Does all of the rule hold in this scene?
 cdef bint candidate_holds(Scene *s, uint32_t number) noexcept nogil
 
 # It does: note the match, and do what the rule does to its flow.
 cdef void candidate_fire(Scene *s, uint32_t number) noexcept nogil
+
+# Add the rules of the packet that nothing scans for and that look at this unit.
+cdef void pending_join(Detect *d, InspectUnit unit) noexcept nogil
 
 # Instance `index` of a buffer in the scene `who`; a BufferFetch.
 cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil

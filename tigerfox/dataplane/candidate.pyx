@@ -19,21 +19,22 @@ What happens when full or broken
     buffer that never comes does not match).
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from tigerfox.dataplane.app.buffer cimport AppBuffer, AppSpan, span_inside
 from tigerfox.dataplane.app.httpbuffer cimport http_buffer
 from tigerfox.dataplane.app.httpmessage cimport *
 from tigerfox.dataplane.app.tlsstate cimport TLS_CERTS, TLS_SEEN_CERTIFICATE, TLS_SEEN_CLIENT_HELLO, TLS_SEEN_SERVER_HELLO, TlsState
+from tigerfox.dataplane.candidates cimport candidates_add
 from tigerfox.dataplane.flow cimport (
     TO_CLIENT, TO_SERVER, Flow, flow_bit_clear, flow_bit_has, flow_bit_set, flow_established)
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport inspect_parts
 from tigerfox.dataplane.match cimport match_add, rule_holds
 from tigerfox.dataplane.packet cimport PACKET_REASSEMBLED
+from tigerfox.dataplane.tcp cimport PROTO_TCP
 
 cdef enum:
-    PROTO_TCP = 6
     NO_BUFFER = 255
     REQUESTS = 1                 # of BufferPlace.sides
     RESPONSES = 2
@@ -221,9 +222,16 @@ cdef bint sizes_hold(const Scene *s, const Inspection *i) noexcept nogil:
 # A candidate
 
 
+cdef void pending_join(Detect *d, InspectUnit unit) noexcept nogil:
+    cdef uint32_t i
+    for i in range(d.pending.count):
+        if rule_inspection(d.rules, d.pending.rules[i]).unit == unit:
+            candidates_add(&d.found, d.pending.rules[i])
+
+
 cdef bint candidate_holds(Scene *s, uint32_t number) noexcept nogil:
     cdef const RuleSet *rs = s.d.rules
-    cdef const Inspection *i = &rs.inspections[rs.rules[number].inspection - 1]
+    cdef const Inspection *i = rule_inspection(rs, number)
     s.d.counts.candidates += 1
     if not rule_holds(rs, number, s.p, s.key):
         return False
@@ -247,7 +255,7 @@ cdef inline void bit_do(Scene *s, const BitStep *step) noexcept nogil:
 
 cdef void candidate_fire(Scene *s, uint32_t number) noexcept nogil:
     cdef const RuleSet *rs = s.d.rules
-    cdef const Inspection *i = &rs.inspections[rs.rules[number].inspection - 1]
+    cdef const Inspection *i = rule_inspection(rs, number)
     cdef uint32_t n
     s.p.match_cut += match_add(rs, s.p, number)
     if s.flow == NULL:

@@ -10,9 +10,9 @@ from tigerfox.dataplane.scan cimport ScannerHold
 from tigerfox.dataplane.scene cimport Detect
 from tigerfox.dataplane.session cimport SessionTable
 
-# Inspect a packet that passed the block table, after rules_match filled `pending`; adds to p.matches. R_NONE, or why its bytes
-# cannot be judged.
-cdef Reason detect_packet(Detect *d, Packet *p) noexcept nogil
+# Inspect a packet that passed the block table, after rules_match filled `pending` and `key`; adds to p.matches. R_NONE, or
+# why its bytes cannot be judged.
+cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept nogil
 
 # Give back what flows that are over have held; a few at a time.
 cdef void detect_tidy(Detect *d, uint64_t now_ns) noexcept nogil

@@ -27,14 +27,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from tigerfox.dataplane.candidate cimport candidate_fire, candidate_holds
-from tigerfox.dataplane.candidates cimport candidates_add, candidates_sort
+from tigerfox.dataplane.candidate cimport candidate_fire, candidate_holds, pending_join
+from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, candidates_sort
 from tigerfox.dataplane.flow cimport *
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport Bytes
-from tigerfox.dataplane.match cimport packet_classes
 from tigerfox.dataplane.message cimport datagram_read, stream_read
-from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PORTS, PACKET_STREAMED, Packet
+from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PORTS, PACKET_STREAMED, Packet, payload_there
 from tigerfox.dataplane.reason cimport R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_UNSEEN, R_STREAM_URGENT
 from tigerfox.dataplane.scan cimport scan_view
 from tigerfox.dataplane.scene cimport *
@@ -46,16 +45,13 @@ cdef enum:
     PROTO_UDP = 17
     CHUNK = 2560                 # Suricata: stream.reassembly.toserver-chunk-size, toclient-chunk-size
     TIDY_FLOWS = 8               # flows looked at in one call of detect_tidy
-    TCP_ACK_ONLY = 0x10
 
 # Payload
 
 
 cdef inline Bytes packet_payload(const Packet *p) noexcept nogil:
     cdef Bytes found
-    cdef uint32_t there = p.caplen - p.payload_off if p.caplen > p.payload_off else 0
-    found.data = p.data + p.payload_off
-    found.n = min(p.payload_len, there)
+    found.data, found.n = p.data + p.payload_off, payload_there(p)
     return found
 
 
@@ -77,14 +73,6 @@ cdef inline void payload_scan(Scene *s, const uint8_t *data, uint32_t n) noexcep
         scan_view(d.scanners, d.rules, d.phase_views[<int>PHASE_PAYLOAD][i], data, n, &d.found)
 
 
-cdef inline void pending_join(Detect *d) noexcept nogil:
-    """Rules that nothing scans for and that look at packets."""
-    cdef uint32_t i
-    for i in range(d.pending.count):
-        if d.rules.inspections[d.rules.rules[d.pending.rules[i]].inspection - 1].unit == UNIT_PACKET:
-            candidates_add(&d.found, d.pending.rules[i])
-
-
 cdef inline bint of_stream(uint8_t kind) noexcept nogil:
     return kind != PAYLOAD_PACKET
 
@@ -101,7 +89,7 @@ cdef inline void note_alone(Packet *p, uint32_t number) noexcept nogil:
 
 cdef bint payload_holds(Scene *s, uint32_t number, const Bytes *chunk, const Bytes *own, bint streamed) noexcept nogil:
     """A candidate against the stream, then against the packet; what holds for the packet alone is noted so."""
-    cdef const Inspection *i = &s.d.rules.inspections[s.d.rules.rules[number].inspection - 1]
+    cdef const Inspection *i = rule_inspection(s.d.rules, number)
     if i.part_count == 0:
         s.payload = own[0]
         return candidate_holds(s, number)
@@ -125,20 +113,14 @@ cdef void payload_judge(Scene *s, Waiting *w, const Bytes *chunk, const Bytes *o
     candidates_sort(&d.found)
     for i in range(d.found.count):
         number = d.found.rules[i]
-        if d.rules.rules[number].inspection == 0:
-            continue
-        inspection = &d.rules.inspections[d.rules.rules[number].inspection - 1]
-        if inspection.unit != UNIT_PACKET:
+        inspection = rule_inspection(d.rules, number)
+        if inspection == NULL or inspection.unit != UNIT_PACKET:
             continue
         if payload_holds(s, number, chunk, own, streamed):
             candidate_fire(s, number)
         elif w != NULL and inspection.scanned and of_stream(inspection.payload):
-            if w.count < WAIT_RULES:
-                w.rules[w.count], w.since[w.count] = number, at
-                w.count += 1
-            else:
-                w.cut = 1
-    d.found.count = d.found.cut = 0
+            waiting_add(w, number, at)
+    candidates_clear(&d.found)
 
 
 cdef inline void waiting_join(Detect *d, Waiting *w, uint64_t from_offset) noexcept nogil:
@@ -161,7 +143,7 @@ cdef void payload_of_stream(Scene *s, const Bytes *own) noexcept nogil:
     w.cut = 0
     payload_scan(s, chunk.data + chunk.n - n, n)
     waiting_join(s.d, w, stream.end_at - chunk.n)
-    pending_join(s.d)
+    pending_join(s.d, UNIT_PACKET)
     payload_judge(s, w, &chunk, own, True, stream.fresh_at)
 
 
@@ -170,7 +152,7 @@ cdef void payload_of_packet(Scene *s, const Bytes *own, bint streamed) noexcept 
     none.data, none.n = NULL, 0
     if own.n and (not streamed or s.d.packet_scans):
         payload_scan(s, own.data, own.n)
-    pending_join(s.d)
+    pending_join(s.d, UNIT_PACKET)
     payload_judge(s, NULL, &none, own, streamed, 0)
 
 # TCP
@@ -273,12 +255,11 @@ cdef void matches_of_flow(const RuleSet *rs, Packet *p) noexcept nogil:
     p.match_count = <uint8_t>kept
 
 
-cdef Reason detect_packet(Detect *d, Packet *p) noexcept nogil:
+cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept nogil:
     cdef Scene s
     cdef Bytes own = packet_payload(p)
     memset(&s, 0, sizeof(Scene))
-    s.d, s.p = d, p
-    packet_classes(d.rules, p, s.key)
+    s.d, s.p, s.key = d, p, key
     if d.rules.needs_flows:
         s.flow = flow_track(d.flows, p, &s.side)
         orphans_release(d)

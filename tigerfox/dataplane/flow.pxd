@@ -4,10 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from tigerfox.dataplane.atomic cimport prefetch
 from tigerfox.dataplane.flowentry cimport (
     AGE_COUNT, AGE_ESTABLISHED, AGE_NEW, AGE_TCP_CLOSED, AGE_TCP_ESTABLISHED, AGE_TCP_NEW, FLOW_BITS, FLOW_CLOSED, FLOW_CLOSING,
-    FLOW_DEAF, FLOW_ESTABLISHED, FLOW_IGNORED, FLOW_INSPECT, FLOW_MIDSTREAM, FLOW_NEW, FLOW_OPENED, FLOW_PASSED, FLOW_SEEN_CLIENT,
+    FLOW_DEAF, FLOW_ESTABLISHED, FLOW_IGNORED, FLOW_INSPECT, FLOW_MIDSTREAM, FLOW_NEW, FLOW_OPENED, FLOW_SEEN_CLIENT,
     FLOW_SEEN_SERVER, FLOW_SPLIT, FLOW_SYN_RECEIVED, FLOW_SYN_SENT, NO_SESSION, TO_CLIENT, TO_SERVER, Flow, FlowAge, FlowFlag,
     FlowSide, FlowState, TcpSide, flow_bit_clear, flow_bit_has, flow_established, seq_from)
-from tigerfox.dataplane.hashing cimport hash_ends
 from tigerfox.dataplane.packet cimport Packet
 from tigerfox.dataplane.shared cimport Region, SharedHeader
 
@@ -64,15 +63,6 @@ cdef inline void lines_prefetch(const Flow *f) noexcept nogil:
     prefetch(<const char *>f + 64)
     prefetch(<const char *>f + 128)
     prefetch(<const char *>f + 192)
-
-# Bring what flow_track will read nearer: for all packets of a batch with False, then again with True.
-cdef inline void flow_prefetch(const FlowTable *t, const Packet *p, bint head_is_here) noexcept nogil:
-    cdef const uint32_t *head = &t.heads[hash_ends(<const uint8_t *>&p.flow, t.header.keys) & t.mask]
-    if not head_is_here:
-        prefetch(head)
-    elif 0 < head[0] <= t.capacity:
-        prefetch(t.flows + (head[0] - 1))
-        lines_prefetch(t.flows + (head[0] - 1))
 
 cdef bint flow_bit_set(FlowTable *t, Flow *f, uint32_t name) noexcept nogil   # False: no room, counted
 

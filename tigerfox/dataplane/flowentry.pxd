@@ -21,7 +21,6 @@ cdef enum FlowFlag:
     FLOW_MIDSTREAM = 4           # TCP without its beginning
     FLOW_INSPECT = 8             # its stream is followed
     FLOW_DEAF = 16               # a bound was reached: its stream is no longer followed
-    FLOW_PASSED = 32             # a pass rule has let the rest of it through
     FLOW_OPENED = 64             # the handshake was seen to its end, or, of other protocols, both directions
     FLOW_IGNORED = 128           # its last packet is one that the receiver ignores: it has changed nothing
     FLOW_SPLIT = 256             # both ends sent a SYN without ACK

@@ -436,6 +436,12 @@ cdef struct RuleSet:             # pointers into one image; bound once, then con
     const uint32_t *scan_rules
     const uint8_t *databases
 
+cdef inline const Inspection *rule_inspection(const RuleSet *rs, uint32_t number) noexcept nogil:
+    """What a rule looks at beyond the headers, NULL for headers alone."""
+    cdef uint32_t inspection = rs.rules[number].inspection
+    return &rs.inspections[inspection - 1] if inspection else NULL
+
+
 cdef class CompiledRules:
     """An image bound to memory: keeps the buffer alive, gives the data plane its RuleSet."""
     cdef object _buffer

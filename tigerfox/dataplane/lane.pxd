@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 from tigerfox.dataplane.blocks cimport BLOCK_NEVER, SCOPE_NONE, BlockScope, BlockTable, blocks_insert
+from tigerfox.dataplane.candidates cimport candidates_clear
 from tigerfox.dataplane.capture cimport Capture
 from tigerfox.dataplane.control cimport ControlPage
 from tigerfox.dataplane.defrag cimport (
@@ -10,7 +11,7 @@ from tigerfox.dataplane.defrag cimport (
 from tigerfox.dataplane.detect cimport Detection, detect_packet, detect_tidy
 from tigerfox.dataplane.events cimport EVENT_ALERT, EVENT_DROP, EventRing, event_push
 from tigerfox.dataplane.flow cimport FlowCounts
-from tigerfox.dataplane.image cimport NO_RULE, CompiledRules, Rule, RuleSet
+from tigerfox.dataplane.image cimport DIM_COUNT, NO_RULE, CompiledRules, Rule, RuleSet
 from tigerfox.dataplane.match cimport rules_match, rules_of_part
 from tigerfox.dataplane.packet cimport PACKET_FRAGMENT, PACKET_MATCHES, VERDICT_ACCEPT, VERDICT_DROP, Packet, Verdict
 from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue
@@ -133,13 +134,14 @@ cdef inline void drop_follow(Lane *lane, const Layer *layer) noexcept nogil:
 cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
     """Which rules hold: of the headers, and of what flow, stream and application show. R_NONE, or why that cannot be judged."""
     cdef Reason found = parsed
-    lane.detect.pending.count = lane.detect.pending.cut = 0
+    cdef uint32_t key[DIM_COUNT]
+    candidates_clear(&lane.detect.pending)
     layer.packet.alone_count = 0
-    layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, &lane.detect.pending)
+    layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, key, &lane.detect.pending)
     if layer.packet.flags & PACKET_FRAGMENT:
         rules_of_part(lane.rules, layer.packet)
     elif lane.rules.inspection_count and parsed == R_NONE:
-        found = detect_packet(lane.detect, layer.packet)
+        found = detect_packet(lane.detect, layer.packet, key)
     lane.stats.matches_cut += layer.packet.match_cut
     return found
 

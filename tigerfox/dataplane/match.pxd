@@ -8,14 +8,13 @@ from tigerfox.dataplane.packet cimport Packet
 # Ask memory early for what the look-up of a parsed packet begins with; a batch of packets then waits for it once.
 cdef void rules_near(const RuleSet *rs, const Packet *p) noexcept nogil
 
-# Fills p.matches (rule numbers in the order of action, priority and sid) and p.match_count; returns how many matches
-# found no place there. Rules that look beyond the headers and that no scan names are added to `pending` instead
-# (NULL: left out); what they look for is still to be checked.
-cdef int rules_match(const RuleSet *rs, Packet *p, Candidates *pending) noexcept nogil
+# Fills p.matches (rule numbers in the order of action, priority and sid) and p.match_count; returns how many matches found no
+# place there, and fills `key` (DIM_COUNT places) with the packet's classes. Rules that look beyond the headers and that no
+# scan names are added to `pending` instead (NULL: left out); what they look for is still to be checked.
+cdef int rules_match(const RuleSet *rs, Packet *p, uint32_t *key, Candidates *pending) noexcept nogil
 
-# The packet's five classes (`key` has DIM_COUNT places), and whether the headers of one rule hold for it: for rules that
-# a scan names, which stand in no header index.
-cdef void packet_classes(const RuleSet *rs, const Packet *p, uint32_t *key) noexcept nogil
+# Whether the headers of one rule hold for a packet of these classes: for rules that a scan names, which stand in no header
+# index.
 cdef bint rule_holds(const RuleSet *rs, uint32_t number, const Packet *p, const uint32_t *key) noexcept nogil
 
 # Put a rule among p.matches, in order, once, and of two twins only one; 1 when a match found no place.

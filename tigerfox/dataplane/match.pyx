@@ -276,8 +276,7 @@ cdef void rules_near(const RuleSet *rs, const Packet *p) noexcept nogil:
         prefix_near(&rs.v6, p.flow.dst)
 
 
-cdef int rules_match(const RuleSet *rs, Packet *p, Candidates *pending) noexcept nogil:
-    cdef uint32_t key[DIM_COUNT]
+cdef int rules_match(const RuleSet *rs, Packet *p, uint32_t *key, Candidates *pending) noexcept nogil:
     cdef const Slot *slot
     cdef uint64_t live
     cdef uint32_t i
@@ -304,10 +303,6 @@ cdef inline int rule_found(const RuleSet *rs, Packet *p, uint32_t number, Candid
     if pending != NULL:
         candidates_add(pending, number)
     return 0
-
-
-cdef void packet_classes(const RuleSet *rs, const Packet *p, uint32_t *key) noexcept nogil:
-    classify(rs, p, key)
 
 
 cdef bint rule_holds(const RuleSet *rs, uint32_t number, const Packet *p, const uint32_t *key) noexcept nogil:
@@ -344,12 +339,13 @@ cdef void rules_of_part(const RuleSet *rs, Packet *p) noexcept nogil:
 def matches(CompiledRules compiled, const uint8_t[::1] packet):
     """Return (rule numbers, how many were cut) for the bytes of one IP packet, ([], 0) where it cannot be parsed."""
     cdef Packet p
+    cdef uint32_t key[DIM_COUNT]
     memset(&p, 0, sizeof(p))
     p.data = &packet[0]
     p.caplen = p.wirelen = packet.shape[0]
     if parse_packet(&p) != R_NONE:
         return [], 0
-    cdef int cut = rules_match(&compiled.rules, &p, NULL)
+    cdef int cut = rules_match(&compiled.rules, &p, key, NULL)
     return [p.matches[i] for i in range(p.match_count)], cut
 
 

@@ -34,8 +34,8 @@ from tigerfox.dataplane.app.httpmessage cimport *
 from tigerfox.dataplane.app.tls cimport tls_feed, tls_probe
 from tigerfox.dataplane.app.tlsstate cimport (
     TLS_ENCRYPTED, TLS_SEEN_CERTIFICATE, TLS_SEEN_CLIENT_HELLO, TLS_SEEN_SERVER_HELLO, TlsState)
-from tigerfox.dataplane.candidate cimport candidate_fire, candidate_holds, scene_fetch
-from tigerfox.dataplane.candidates cimport Candidates, candidates_add, candidates_sort
+from tigerfox.dataplane.candidate cimport candidate_fire, candidate_holds, pending_join, scene_fetch
+from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, candidates_sort
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport Bytes, view_bytes
@@ -77,15 +77,6 @@ cdef inline bint has_fired(const Waiting *w, uint32_t number) noexcept nogil:
     return False
 
 
-cdef inline void wait_for(Detect *d, Waiting *w, uint32_t number) noexcept nogil:
-    if w.count < WAIT_RULES:
-        w.rules[w.count] = number
-        w.count += 1
-    else:
-        w.cut = 1
-        d.counts.candidates_cut += 1
-
-
 cdef void candidates_join(Scene *s, Waiting *w) noexcept nogil:
     """The scan's finds, those that waited, and those that nothing scans for, in the order in which rules decide."""
     cdef Detect *d = s.d
@@ -94,9 +85,7 @@ cdef void candidates_join(Scene *s, Waiting *w) noexcept nogil:
         if w.rules[i] < d.rules.rule_count:
             candidates_add(&d.found, w.rules[i])
     w.count = 0
-    for i in range(d.pending.count):
-        if d.rules.inspections[d.rules.rules[d.pending.rules[i]].inspection - 1].unit == UNIT_TRANSACTION:
-            candidates_add(&d.found, d.pending.rules[i])
+    pending_join(d, UNIT_TRANSACTION)
     d.counts.candidates_cut += d.found.cut
     candidates_sort(&d.found)
 
@@ -109,9 +98,9 @@ cdef void message_judge(Scene *s, Waiting *w, uint8_t progress, bint more) noexc
     candidates_join(s, w)
     for i in range(d.found.count):
         number = d.found.rules[i]
-        if d.rules.rules[number].inspection == 0:
+        inspection = rule_inspection(d.rules, number)
+        if inspection == NULL:
             continue
-        inspection = &d.rules.inspections[d.rules.rules[number].inspection - 1]
         if inspection.side != EITHER_SIDE and inspection.side != <uint8_t>s.side or has_fired(w, number):
             continue
         if inspection.progress <= progress and candidate_holds(s, number):
@@ -119,9 +108,9 @@ cdef void message_judge(Scene *s, Waiting *w, uint8_t progress, bint more) noexc
             if w.fired_count < FIRED_RULES:
                 w.fired[w.fired_count] = number
                 w.fired_count += 1
-        elif more and inspection.scanned:
-            wait_for(d, w, number)
-    d.found.count = d.found.cut = 0
+        elif more and inspection.scanned and not waiting_add(w, number, 0):
+            d.counts.candidates_cut += 1
+    candidates_clear(&d.found)
 
 
 cdef inline void message_new(Message *m, uint32_t transaction) noexcept nogil:

@@ -96,3 +96,9 @@ cdef struct Packet:
     uint8_t alone_count          # detect
     uint32_t matches[PACKET_MATCHES]   # match: rule numbers in the order of action and priority
     uint32_t alone[PACKET_MATCHES]     # detect: of these, rules that hold for the packet's own payload and not for its stream
+
+
+cdef inline uint32_t payload_there(const Packet *p) noexcept nogil:
+    """Bytes of the transport payload that were captured."""
+    cdef uint32_t there = p.caplen - p.payload_off if p.caplen > p.payload_off else 0
+    return p.payload_len if p.payload_len < there else there

@@ -14,7 +14,7 @@ from tigerfox.dataplane.app.httpmessage cimport HttpMemory, HttpSide
 from tigerfox.dataplane.app.tlsstate cimport TlsState
 from tigerfox.dataplane.candidates cimport Candidates
 from tigerfox.dataplane.flow cimport Flow, FlowSide, FlowTable
-from tigerfox.dataplane.image cimport BUF_COUNT, DIM_COUNT, RuleSet
+from tigerfox.dataplane.image cimport RuleSet
 from tigerfox.dataplane.inspect cimport Bytes, Inspector
 from tigerfox.dataplane.packet cimport Packet
 from tigerfox.dataplane.scan cimport Scanners
@@ -66,7 +66,7 @@ cdef struct Scene:
     Flow *flow                   # NULL: none
     Session *session             # NULL: its stream is not followed
     FlowSide side
-    uint32_t key[DIM_COUNT]      # the packet's classes
+    const uint32_t *key          # the packet's classes (match)
     Bytes payload
     HttpSide *http
     HttpMemory memory

@@ -10,7 +10,3 @@ cdef const uint8_t *literal_find(const uint8_t *data, uint32_t n, const uint8_t 
 cdef const uint8_t *literal_find_nocase(const uint8_t *data, uint32_t n, const uint8_t *literal, uint32_t length,
                                         uint32_t rare) noexcept nogil
 cdef bint literal_same_nocase(const uint8_t *data, const uint8_t *literal, uint32_t length) noexcept nogil
-
-
-cdef inline uint8_t byte_lower(uint8_t byte) noexcept nogil:
-    return byte | 0x20 if 65 <= byte <= 90 else byte

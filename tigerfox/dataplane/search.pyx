@@ -8,6 +8,8 @@ without case the comparisons stay, each ended by its first difference.
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from tigerfox.dataplane.ascii cimport ascii_lower
+
 cdef extern from *:
     """
     #ifndef _GNU_SOURCE
@@ -46,7 +48,7 @@ cdef const uint8_t *literal_find(const uint8_t *data, uint32_t n, const uint8_t 
 cdef bint literal_same_nocase(const uint8_t *data, const uint8_t *literal, uint32_t length) noexcept nogil:
     cdef uint32_t i
     for i in range(length):
-        if byte_lower(data[i]) != literal[i]:
+        if ascii_lower(data[i]) != literal[i]:
             return False
     return True
 

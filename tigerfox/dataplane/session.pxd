@@ -92,6 +92,16 @@ cdef HttpMemory session_http_memory(Session *s, FlowSide side) noexcept nogil
 cdef AppBuffer session_buffer(Session *s, FlowSide side) noexcept nogil
 
 
+cdef inline bint waiting_add(Waiting *w, uint32_t number, uint64_t at) noexcept nogil:
+    """Let a rule wait that a scan named at stream offset `at`; without room all that follows is scanned anew."""
+    if w.count == WAIT_RULES:
+        w.cut = 1
+        return False
+    w.rules[w.count], w.since[w.count] = number, at
+    w.count += 1
+    return True
+
+
 cdef class SessionTable:
     """Python's hold on the sessions of a queue: anonymous shared memory."""
     cdef Region region

@@ -37,7 +37,7 @@ from tigerfox.dataplane.atomic cimport fence_release
 from tigerfox.dataplane.flow cimport (
     FLOW_DEAF, FLOW_IGNORED, FLOW_INSPECT, Flow, Flows, FlowSide, TcpSide, TO_SERVER,
     flow_expire, flow_orphan, flow_track, seq_from)
-from tigerfox.dataplane.packet cimport VERDICT_UNSET, Packet
+from tigerfox.dataplane.packet cimport VERDICT_UNSET, Packet, payload_there
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.shared cimport Region, SharedHeader
 from tigerfox.dataplane.tcp cimport TCP_RST, TCP_SYN
@@ -320,11 +320,9 @@ cdef inline StreamAnswer payload_take(Stream *s, uint8_t *window, const TcpSide 
 
 cdef inline void packet_span(const Stream *s, const Packet *p, Span *x) noexcept nogil:
     """Where a packet's payload belongs, as far as it was captured."""
-    cdef uint32_t there = p.caplen - p.payload_off if p.caplen > p.payload_off else 0
-    cdef uint32_t length = p.payload_len if p.payload_len < there else there
     x.data = p.data + p.payload_off
     x.start = offset_of(s, p.tcp_seq + (p.tcp_flags & TCP_SYN != 0))
-    x.end = x.start + length
+    x.end = x.start + payload_there(p)
 
 
 cdef inline void stream_ready(Stream *s, const TcpSide *me) noexcept nogil:

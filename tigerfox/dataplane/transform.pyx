@@ -6,22 +6,10 @@ Source: Suricata 7.0 user guide, chapter "Transformations". White space is blank
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memmove
 
+from tigerfox.dataplane.ascii cimport ascii_hex, ascii_is_space, ascii_lower
 from tigerfox.dataplane.image cimport (
     TRANSFORM_COMPRESS_SPACE, TRANSFORM_DOTPREFIX, TRANSFORM_LOWER, TRANSFORM_STRIP_SPACE, TRANSFORM_UPPER,
     TRANSFORM_URL_DECODE)
-from tigerfox.dataplane.search cimport byte_lower
-
-
-cdef inline bint is_space(uint8_t byte) noexcept nogil:
-    return byte == 32 or 9 <= byte <= 13
-
-
-cdef inline int hex_value(uint8_t byte) noexcept nogil:
-    """The value of a hexadecimal digit, or -1."""
-    if 48 <= byte <= 57:
-        return byte - 48
-    byte |= 32
-    return byte - 87 if 97 <= byte <= 102 else -1
 
 
 cdef uint32_t dot_prefix(const uint8_t *data, uint32_t n, uint8_t *out, uint32_t room) noexcept nogil:
@@ -38,7 +26,7 @@ cdef uint32_t drop_space(const uint8_t *data, uint32_t n, uint8_t *out, bint kee
     cdef uint32_t i, made = 0
     cdef bint before = False, space
     for i in range(n):
-        space = is_space(data[i])
+        space = ascii_is_space(data[i])
         if not space or keep_first and not before:
             out[made] = data[i]
             made += 1
@@ -51,8 +39,8 @@ cdef uint32_t url_decode(const uint8_t *data, uint32_t n, uint8_t *out) noexcept
     cdef uint32_t i = 0, made = 0
     cdef int high, low
     while i < n:
-        high = hex_value(data[i + 1]) if data[i] == 37 and i + 2 < n else -1
-        low = hex_value(data[i + 2]) if high >= 0 else -1
+        high = ascii_hex(data[i + 1]) if data[i] == 37 and i + 2 < n else -1
+        low = ascii_hex(data[i + 2]) if high >= 0 else -1
         if low >= 0:
             out[made] = <uint8_t>(high << 4 | low)
             i += 3
@@ -74,7 +62,7 @@ cdef uint32_t transform_bytes(Transform kind, const uint8_t *data, uint32_t n, u
         return url_decode(data, n, out)
     if kind == TRANSFORM_LOWER:
         for i in range(n):
-            out[i] = byte_lower(data[i])
+            out[i] = ascii_lower(data[i])
     elif kind == TRANSFORM_UPPER:
         for i in range(n):
             out[i] = data[i] - 32 if 97 <= data[i] <= 122 else data[i]

@@ -23,7 +23,7 @@ from libc.stdint cimport uint32_t
 
 from tigerfox.dataplane.blocks cimport SCOPE_CONNECTION, SCOPE_NONE
 from tigerfox.dataplane.image cimport (
-    ACTION_ALERT, ACTION_DROP, ACTION_PASS, NO_RULE, UNIT_TRANSACTION, Inspection, Rule, RuleSet)
+    ACTION_ALERT, ACTION_DROP, ACTION_PASS, NO_RULE, UNIT_TRANSACTION, Inspection, Rule, RuleSet, rule_inspection)
 from tigerfox.dataplane.packet cimport PACKET_PORTS, PACKET_STREAMED, Packet
 from tigerfox.dataplane.rates cimport RATE_ACT, RATE_FIRE, RATE_SILENT, RateAnswer, RateTable, rate_count
 from tigerfox.dataplane.reason cimport R_ALERT, R_DEFAULT, R_DROP, R_PASS, R_REJECT
@@ -45,11 +45,10 @@ cdef inline bint has_connection(const Packet *p) noexcept nogil:
 
 cdef inline bint means_flow(const RuleSet *rs, const Rule *rule, const Packet *p) noexcept nogil:
     """Whether what a rule found is of the flow and not of this packet alone: a message, the stream, or nothing but the headers."""
-    cdef const Inspection *i
+    cdef const Inspection *i = rule_inspection(rs, <uint32_t>(rule - rs.rules))
     cdef int n
-    if rule.inspection == 0:
+    if i == NULL:
         return True
-    i = &rs.inspections[rule.inspection - 1]
     if i.of_flow or i.unit == UNIT_TRANSACTION:
         return True
     for n in range(p.alone_count):
@@ -63,9 +62,10 @@ cdef inline void decide_stop(const RuleSet *rs, Decision *d, const Rule *rule, c
     d.reason = R_DROP if rule.action == ACTION_DROP else R_REJECT
     d.rule = number
     d.action = rule.action
-    if rule.block_default and not means_flow(rs, rule, p):
+    cdef bint of_flow = means_flow(rs, rule, p)
+    if rule.block_default and not of_flow:
         d.block_scope = SCOPE_NONE
-    elif rule.block_scope == SCOPE_NONE and rule.inspection and means_flow(rs, rule, p) and p.flags & PACKET_STREAMED:
+    elif rule.block_scope == SCOPE_NONE and rule.inspection and of_flow and p.flags & PACKET_STREAMED:
         d.block_scope = SCOPE_CONNECTION     # sent again, its bytes would be old: the rest of the connection goes with them
     elif rule.block_scope != SCOPE_CONNECTION or has_connection(p):
         d.block_scope = rule.block_scope

@@ -163,7 +163,7 @@ cdef Turn request_line_step(HttpRun *r) noexcept nogil:
 cdef Turn old_step(HttpRun *r) noexcept nogil:
     """Anything but white space behind the line means that fields follow and only the protocol was left out."""
     cdef HttpSide *s = r.side
-    if http_is_space(r.pos[0]):
+    if ascii_is_space(r.pos[0]):
         http_event(s, HTTP_EV_OLD_PROTOCOL)
         r.flow.asked[(r.flow.requests - 1) & (HTTP_PIPELINE - 1)] = HTTP_ASKED_OLD
         return message_end(r)
@@ -318,12 +318,12 @@ cdef Turn after_step(HttpRun *r) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef uint8_t c = r.pos[0]
     if s.direction == HTTP_RESPONSE and s.progress == HTTP_PROGRESS_COMPLETE and not s.tunnel_next:
-        if (http_is_space(c) or c == 0) and s.peek_len < HTTP_PEEK:
+        if (ascii_is_space(c) or c == 0) and s.peek_len < HTTP_PEEK:
             s.peek[s.peek_len] = c
             s.peek_len += 1
             r.pos += 1
             return TURN_ON
-        if http_lower(c) != 104:
+        if ascii_lower(c) != 104:
             http_event(s, HTTP_EV_BODY_UNEXPECTED)
             body_add(r, s.peek, s.peek_len)
             s.peek_len = 0

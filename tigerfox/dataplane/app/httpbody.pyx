@@ -88,7 +88,7 @@ cdef bint text_has(const uint8_t *text, uint32_t n, const char *word, uint32_t s
         k = 0
         while i < n and k < size:
             if text[i] != 0 or k == 0:
-                if http_lower(text[i]) != <uint8_t>word[k]:
+                if ascii_lower(text[i]) != <uint8_t>word[k]:
                     break
                 k += 1
             i += 1
@@ -248,11 +248,11 @@ cdef BodyAnswer chunk_size_step(HttpRun *r) noexcept nogil:
     cdef int digit
     while r.pos < r.end:
         c = r.pos[0]
-        digit = http_hex(c)
+        digit = ascii_hex(c)
         if digit < 0 and s.chunk_digits:
             s.step = HTTP_STEP_CHUNK_REST
             return BODY_NEXT
-        if digit < 0 and not http_is_space(c):
+        if digit < 0 and not ascii_is_space(c):
             return chunk_give_up(r)
         if digit >= 0:
             s.chunk_digits = 1

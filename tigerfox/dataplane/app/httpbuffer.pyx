@@ -93,13 +93,13 @@ cdef bint host_find(HttpRun *r, HttpSpan *host, bint *from_target) noexcept nogi
 cdef void host_bare(const uint8_t *head, HttpSpan *host) noexcept nogil:
     """Without white space around it and without its port."""
     cdef const uint8_t *mark
-    while host.len and http_is_space(head[host.off]):
+    while host.len and ascii_is_space(head[host.off]):
         host.off += 1
         host.len -= 1
     mark = <const uint8_t *>memchr(head + host.off, 93 if host.len and head[host.off] == 91 else 58, host.len)
     if mark != NULL:
         host.len = <uint32_t>(mark - head) - host.off + (mark[0] == 93)
-    while host.len and http_is_space(head[host.off + host.len - 1]):
+    while host.len and ascii_is_space(head[host.off + host.len - 1]):
         host.len -= 1
 
 
@@ -118,7 +118,7 @@ cdef void host_make(HttpRun *r) noexcept nogil:
     if made > HTTP_HEAD_MAX:
         return
     for i in range(host.len):
-        head[made + i] = http_lower(head[host.off + i])
+        head[made + i] = ascii_lower(head[host.off + i])
     while host.len and head[made + host.len - 1] == 46:
         host.len -= 1
     http_set(s, HTTP_BUF_HOST, made, host.len)

@@ -167,7 +167,7 @@ cdef void field_link(HttpSide *s, const uint8_t *head, uint32_t index) noexcept 
         if old.name_len != new.name_len or old.flags & HTTP_FIELD_REPEATED:
             continue
         k = 0
-        while k < new.name_len and http_lower(head[old.name_off + k]) == http_lower(head[new.name_off + k]):
+        while k < new.name_len and ascii_lower(head[old.name_off + k]) == ascii_lower(head[new.name_off + k]):
             k += 1
         if k < new.name_len:
             continue
@@ -218,7 +218,7 @@ cdef void field_split(HttpRun *r, uint32_t off, uint32_t end) noexcept nogil:
     else:
         name_end = <uint32_t>(colon - head)
         value = name_end + 1
-        while name_end > off and http_is_space(head[name_end - 1]):
+        while name_end > off and ascii_is_space(head[name_end - 1]):
             name_end -= 1
             http_event(s, HTTP_EV_FIELD_NAME_ODD)
         name_check(s, head + off, name_end - off)
@@ -279,7 +279,7 @@ cdef bint name_same(const uint8_t *name, uint32_t size, const char *wanted, uint
     for i in range(size):
         if name[i] == 0:
             continue
-        if k == n or http_lower(name[i]) != <uint8_t>wanted[k]:
+        if k == n or ascii_lower(name[i]) != <uint8_t>wanted[k]:
             return False
         k += 1
     return k == n

@@ -32,7 +32,7 @@ methods[:] = [
 cdef bint line_is_blank(const uint8_t *line, uint32_t n) noexcept nogil:
     cdef uint32_t i
     for i in range(n):
-        if not http_is_space(line[i]):
+        if not ascii_is_space(line[i]):
             return False
     return True
 
@@ -41,10 +41,10 @@ cdef bint line_is_blank(const uint8_t *line, uint32_t n) noexcept nogil:
 
 cdef LineLook status_look(const uint8_t *data, uint32_t n) noexcept nogil:
     cdef uint32_t at = 0, i
-    while at < n and (http_is_space(data[at]) or data[at] == 0):
+    while at < n and (ascii_is_space(data[at]) or data[at] == 0):
         at += 1
     for i in range(min(n - at, <uint32_t>4)):
-        if http_lower(data[at + i]) != <uint8_t>b"http"[i]:
+        if ascii_lower(data[at + i]) != <uint8_t>b"http"[i]:
             return LOOK_NO
     return LOOK_YES if n - at >= 4 else LOOK_MORE
 
@@ -63,17 +63,17 @@ cdef LineLook protocol_look(const uint8_t *data, uint32_t n) noexcept nogil:
     n = line
     if n and data[n - 1] == 13:
         n -= 1
-    return LOOK_YES if n > 9 and http_is_space(data[n - 9]) and http_same(data + n - 8, b"http/", 5) else LOOK_NO
+    return LOOK_YES if n > 9 and ascii_is_space(data[n - 9]) and http_same(data + n - 8, b"http/", 5) else LOOK_NO
 
 
 cdef LineLook request_look(const uint8_t *data, uint32_t n) noexcept nogil:
     cdef uint32_t at = 0, word, i, size
-    while at < n and http_is_space(data[at]):
+    while at < n and ascii_is_space(data[at]):
         at += 1
     data += at
     n -= at
     word = 0
-    while word < n and word <= METHOD_MAX and not http_is_space(data[word]):
+    while word < n and word <= METHOD_MAX and not ascii_is_space(data[word]):
         if data[word] < 33 or data[word] > 126:
             return LOOK_NO
         word += 1
@@ -91,13 +91,13 @@ cdef LineLook request_look(const uint8_t *data, uint32_t n) noexcept nogil:
 # Request line
 
 cdef inline uint32_t space_end(const uint8_t *head, uint32_t at, uint32_t end) noexcept nogil:
-    while at < end and http_is_space(head[at]):
+    while at < end and ascii_is_space(head[at]):
         at += 1
     return at
 
 
 cdef inline uint32_t word_end(const uint8_t *head, uint32_t at, uint32_t end) noexcept nogil:
-    while at < end and not http_is_space(head[at]):
+    while at < end and not ascii_is_space(head[at]):
         at += 1
     return at
 

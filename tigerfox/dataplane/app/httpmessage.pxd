@@ -16,6 +16,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from tigerfox.dataplane.app.buffer cimport AppBuffer
 from tigerfox.dataplane.app.httpinflate cimport InflatePool
+from tigerfox.dataplane.ascii cimport ascii_hex, ascii_is_space, ascii_lower
 
 cdef enum HttpDirection:
     HTTP_REQUEST = 0
@@ -227,26 +228,10 @@ cdef inline bint http_is_lws(uint8_t c) noexcept nogil:
     return c == 32 or c == 9
 
 
-cdef inline bint http_is_space(uint8_t c) noexcept nogil:
-    return c == 32 or 9 <= c <= 13
-
-
-cdef inline uint8_t http_lower(uint8_t c) noexcept nogil:
-    return c + 32 if 65 <= c <= 90 else c
-
-
-cdef inline int http_hex(uint8_t c) noexcept nogil:
-    """The value of a hexadecimal digit, or -1."""
-    if 48 <= c <= 57:
-        return c - 48
-    c |= 32
-    return c - 87 if 97 <= c <= 102 else -1
-
-
 cdef inline bint http_same(const uint8_t *a, const char *b, uint32_t n) noexcept nogil:
     """n bytes at a are the lower-case letters b, whatever their case."""
     cdef uint32_t i
     for i in range(n):
-        if http_lower(a[i]) != <uint8_t>b[i]:
+        if ascii_lower(a[i]) != <uint8_t>b[i]:
             return False
     return True

@@ -21,7 +21,7 @@ import unicodedata
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcpy, memset
 
-from tigerfox.dataplane.app.httpmessage cimport http_hex
+from tigerfox.dataplane.ascii cimport ascii_hex
 
 cdef uint8_t nearest_byte[65536]
 
@@ -82,7 +82,7 @@ cdef void uri_split(const uint8_t *raw, uint32_t n, UriParts *parts) noexcept no
 # Decoding
 
 cdef int hex_pair(const uint8_t *at) noexcept nogil:
-    cdef int high = http_hex(at[0]), low = http_hex(at[1])
+    cdef int high = ascii_hex(at[0]), low = ascii_hex(at[1])
     return -1 if high < 0 or low < 0 else high * 16 + low
 
 
