@@ -1,6 +1,6 @@
 """Every bench, one after the other; figures to bench/results/NAME.json and to the terminal.
 
-    sudo python -m bench [packets userspace matchers flows replay blocks]
+    sudo python -m bench [packets userspace matchers flows replay fanout blocks]
 """
 
 import argparse
@@ -16,6 +16,7 @@ BENCHES = {
     "matchers": "the matcher at 24 to 100,000 rules, beside a linear scan and bit vectors (about a minute)",
     "flows": "nanoseconds a packet in the flow table and the streams, 1 to 1,000,000 connections (about a minute)",
     "replay": "packets a second of replay over real HTTP traffic, beside Suricata where it is installed (root, some minutes)",
+    "fanout": "how evenly 200 connections of one client are dealt out to 8 queues (root, about a minute)",
     "blocks": "the block table: look-ups, import, inserts while two processes read (some seconds)",
 }
 

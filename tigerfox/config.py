@@ -255,7 +255,7 @@ class Netfilter:
     install: bool = setting(False, flag, "add the chain at start, remove it at stop")
     hook: str = setting("forward", choice("forward", "input", "output"), "which traffic is judged")
     fanout: str = setting("balance", choice("balance", "flow", "cpu"), "how packets are dealt to the queues")
-    mark_mask: str = setting("", text, 'fanout "flow": bits of the connection mark to use, "0xff000000"')
+    mark_mask: str = setting("", text, 'fanout "flow": bits of the connection mark, "": 0x00ff0000; "none": a hash of ports')
     skip_mark: str = setting("0x100000/0x100000", mark, 'mark of our replies, which are not queued')
     allow: tuple = setting((), words, 'TCP from and to these is never queued: "192.0.2.7:22", "[2001:db8::/32]:22"')
     loopback: bool = setting(False, flag, "hooks input and output: judge the interface lo as well")

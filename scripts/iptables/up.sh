@@ -17,9 +17,9 @@ it once. Each family changes in one transaction; when IPv6 fails, IPv4 is taken 
   --queues A:B | N       queue numbers (default 0:0)
   --fanout MODE          balance  by addresses and protocol (default; one client to one server stays on one queue)
                          cpu      by the CPU that took the packet in (--queue-cpu-fanout)
-                         flow     by connection, both directions on the same queue
-  --mark-mask MASK       --fanout flow: the bits of the connection mark that TigerFox may use, for hosts where packet
-                         marks are in use. Contiguous, room for the number of queues + 1, e.g. 0xff000000
+                         flow     by connection, in turn, both directions on the same queue
+  --mark-mask MASK|none  --fanout flow: the bits of the connection mark that TigerFox may use (default 0x00ff0000).
+                         Contiguous, room for the number of queues + 1. none: by a hash of addresses and ports instead
   --fail open|closed     nobody listens on a queue: open lets packets pass (--queue-bypass), closed drops them (default)
   --skip-mark V/M        on output, packets of this machine with this mark are left out: TigerFox's own resets and ICMP
                          errors. Elsewhere the mark means nothing: a bit that somebody else sets is no way round the rules
@@ -38,15 +38,17 @@ Where it hooks: the table mangle, at the end of the hook's chain. Connection tra
 the table filter comes after: a packet that TigerFox lets pass is still judged by every rule there. In the table filter
 a verdict ACCEPT would skip what stands behind the jump. Rules of others in mangle run before TigerFox.
 
---fanout flow without --mark-mask: HMARK computes a packet mark from addresses and ports (0x5446 in the upper 16 bits),
-one NFQUEUE rule a queue answers it, and the mark is set back to 0 in POSTROUTING. HMARK overwrites the whole mark, so
-packets that carry another one already are left as they are and go by --queue-balance, as do fragments that no
-connection tracking put together. What remains: rules of the tables behind (filter, nat, security) see the mark; on
---hook input there is no later hook, so the local socket sees it (tcp_fwmark_accept, SO_RCVMARK); on --hook output the
-packet is routed once more, as after any mark. --fanout flow with --mark-mask touches no packet mark at all: connections
-are dealt out in turn on bits of the connection mark. Packets without connection (untracked) go by --queue-balance. Where
-connection tracking is on, as it is then, the kernel keeps only the first of several packets of a new ICMP "connection"
-that wait in a queue at the same time: pings sent back to back lose some at the very beginning.
+--fanout flow deals connections out in turn, so N queues get equally many, and writes which queue a connection has into
+bits of its connection mark; other bits of it and all packet marks stay as they are. Packets without connection
+(untracked) go by --queue-balance. Where connection tracking is on, as it is then, the kernel keeps only the first of
+several packets of a new ICMP "connection" that wait in a queue at the same time: pings sent back to back lose some at
+the very beginning. --mark-mask none, and kernels without connection tracking: HMARK computes a packet mark from
+addresses and ports (0x5446 in the upper 16 bits), one NFQUEUE rule a queue answers it, and the mark is set back to 0 in
+POSTROUTING. A hash is uneven where connections are few: 200 on 8 queues give the fullest about 1.4 times the mean. HMARK
+overwrites the whole mark, so packets that carry another one already are left as they are and go by --queue-balance, as
+do fragments that no connection tracking put together. What remains: rules of the tables behind (filter, nat, security)
+see the mark; on --hook input there is no later hook, so the local socket sees it (tcp_fwmark_accept, SO_RCVMARK); on
+--hook output the packet is routed once more, as after any mark.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 missing privilege, program or kernel feature.
 HELP
@@ -56,6 +58,8 @@ HOOKS=
 QUEUES=0:0
 FANOUT=balance
 MASK=
+MASK_DEFAULT=0x00ff0000
+MASK_GIVEN=no
 FAIL=closed
 SKIP=
 ALLOW=
@@ -73,7 +77,7 @@ read_arguments() {
         --hook) add_hook "$2" ;;
         --queues) QUEUES=$2 ;;
         --fanout) FANOUT=$2 ;;
-        --mark-mask) MASK=$2 ;;
+        --mark-mask) MASK=$2; MASK_GIVEN=yes ;;
         --fail) FAIL=$2 ;;
         --skip-mark) SKIP=$2 ;;
         --allow) ALLOW="$ALLOW $2" ;;
@@ -112,8 +116,9 @@ check_queues() {
 }
 
 check_mask() {
-    [ -n "$MASK" ] || return 0
-    [ "$FANOUT" = flow ] || die 2 "--mark-mask belongs to --fanout flow."
+    [ "$FANOUT" = flow ] || [ $MASK_GIVEN = no ] || die 2 "--mark-mask belongs to --fanout flow."
+    [ "$FANOUT-$MASK_GIVEN" != flow-no ] || [ "$COUNT" -gt 255 ] || MASK=$MASK_DEFAULT
+    case $MASK in '' | none) MASK=; return ;; esac
     { is_mark "$MASK" && [ $((MASK)) -ne 0 ]; } || die 2 "--mark-mask $MASK: use the bits TigerFox may take, e.g. 0xff000000."
     SHIFT=0
     while [ $((MASK >> SHIFT & 1)) -eq 0 ]; do SHIFT=$((SHIFT + 1)); done
@@ -286,11 +291,26 @@ apply() {
         [ -z "$(own_chains "$family")" ] || fresh=no
         if ! restore "$family" "$WORK/$family"; then
             undo
-            die 1 "$(tool "$family" -restore) refused the rules above; what was changed is taken back." \
-                "A missing match or target: tigerfox doctor says which; --fanout balance needs NFQUEUE only."
+            return 1
         fi
         [ $fresh = no ] || UNDO="$UNDO $family"
     done
+}
+
+write_transactions() {
+    for family in $(families); do transaction "$family" >"$WORK/$family"; done
+}
+
+apply_or_hash() { # connections can only be dealt out where they are tracked
+    apply && return
+    if [ -n "$MASK" ] && [ $MASK_GIVEN = no ]; then
+        say "$PROGRAM: connections cannot be dealt out here (see above); --fanout flow goes by a hash."
+        MASK=
+        write_transactions
+        apply && return
+    fi
+    die 1 "$(tool "$family" -restore) refused the rules above; what was changed is taken back." \
+        "A missing match or target: tigerfox doctor says which; --fanout balance needs NFQUEUE only."
 }
 
 main() {
@@ -304,9 +324,9 @@ main() {
     WORK=$(mktemp -d) || die 1 "no temporary directory; free space in ${TMPDIR:-/tmp}."
     trap 'rm -rf "$WORK"' EXIT
     trap 'exit 1' HUP INT TERM
-    for family in $(families); do transaction "$family" >"$WORK/$family"; done
+    write_transactions
     if [ "$DRY_RUN" = no ]; then
-        apply
+        apply_or_hash
         return
     fi
     for family in $(families); do

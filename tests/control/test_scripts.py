@@ -88,9 +88,10 @@ def test_plan_of_each_mode():
     assert "-A TIGERFOX -j NFQUEUE --queue-balance 0:7\n" in plan("--queues", "0:7")
     assert "-A TIGERFOX -j NFQUEUE --queue-num 3 --queue-bypass\n" in plan("--queues", "3", "--fail", "open")
     assert "--queue-balance 4:5 --queue-cpu-fanout\n" in plan("--queues", "4:5", "--fanout", "cpu")
-    hashed = plan("--queues", "4:5", "--fanout", "flow")
+    hashed = plan("--queues", "4:5", "--fanout", "flow", "--mark-mask", "none")
     assert "--hmark-mod 2" in hashed and "--mark 0x54460001 -j NFQUEUE --queue-num 5\n" in hashed
-    assert "HMARK" not in plan("--queues", "4", "--fanout", "flow")
+    assert "HMARK" not in plan("--queues", "4", "--fanout", "flow", "--mark-mask", "none")
+    assert "0x10000/0x00ff0000" in plan("--queues", "4:5", "--fanout", "flow")
     dealt = plan("--queues", "4:5", "--fanout", "flow", "--mark-mask", "0xf000")
     assert "-A TIGERFOX-Q -m connmark --mark 0x2000/0xf000 -j NFQUEUE --queue-num 5\n" in dealt and "HMARK" not in dealt
     assert "-A INPUT ! -i lo -j TIGERFOX\n" in plan("--hook", "input") and "FORWARD" not in plan("--hook", "input")

@@ -24,7 +24,8 @@ MODES = {
     "single": ["--queues", "3"],
     "balance": ["--queues", "0:3"],
     "cpu": ["--queues", "0:3", "--fanout", "cpu"],
-    "hash": ["--queues", "0:3", "--fanout", "flow"],
+    "hash": ["--queues", "0:3", "--fanout", "flow", "--mark-mask", "none"],
+    "flow": ["--queues", "0:3", "--fanout", "flow"],
     "deal": ["--queues", "0:3", "--fanout", "flow", "--mark-mask", "0xff00"],
 }
 SYN = 0x02
@@ -211,7 +212,7 @@ def test_packets_reach_the_queues(firewall, mode, family):
     assert sum(rule["packets"] for rule in status[f"ipv{family}"]["rules"] if rule["queues"]) == len(seen)
 
 
-@pytest.mark.parametrize("mode", ["hash", "deal"])
+@pytest.mark.parametrize("mode", ["hash", "flow", "deal"])
 @pytest.mark.parametrize("family", families())
 def test_flow_spreads_connections_and_keeps_each_on_one_queue(firewall, mode, family):
     firewall.script("up.sh", *MODES[mode])
@@ -228,7 +229,20 @@ def test_flow_spreads_connections_and_keeps_each_on_one_queue(firewall, mode, fa
     assert all(len(used) == 1 for used in queues.values())
     load = Counter(next(iter(used)) for used in queues.values())
     assert sorted(load) == [0, 1, 2, 3]
-    assert (set(load.values()) == {50}) if mode == "deal" else (min(load.values()) >= 20)
+    assert (set(load.values()) == {50}) if mode != "hash" else (min(load.values()) >= 20)
+
+
+@pytest.mark.parametrize("family", families())
+def test_200_connections_of_one_client_are_even_over_8_queues_where_balance_uses_one(firewall, family):
+    busiest = {}
+    for fanout in ("balance", "flow"):
+        firewall.script("up.sh", "--queues", "0:7", "--fanout", fanout)
+        with listening(firewall.net, 0, 7) as seen:
+            assert send(firewall.net, family=family, count=200)["answers"] == 200
+        load = Counter(packet["queue"] for packet in seen)
+        busiest[fanout] = max(load.values()) * 8 / sum(load.values())
+    assert busiest["balance"] == 8
+    assert busiest["flow"] <= 1.3
 
 
 @pytest.mark.parametrize("family", families())

@@ -195,7 +195,7 @@ def _skew(packets):
     return Finding("Instance", "queue skew", WARN,
                    f"the busiest queue has {skew:.2f} times the mean: --queue-balance deals by addresses only, so one "
                    "client to one server stays on one queue",
-                   "Deal by connection: tigerfox start --fanout flow; where packet marks are in use, with [netfilter] mark_mask.")
+                   "Deal by connection, in turn: tigerfox start --fanout flow")
 
 
 def _read(path):
