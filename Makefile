@@ -12,7 +12,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1
 SETTINGS := $(foreach name,TIGERFOX_REQUIRE_LIVE TIGERFOX_CORPUS,$(if $($(name)),$(name)=$($(name))))# sudo clears them
 SOURCES := setup.py pyproject.toml $(shell find tigerfox -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help setup build demo test bench clean
+.PHONY: help setup build engines demo test bench clean
 
 help:
 	@sed -n '3,8s/^#//p' Makefile
@@ -31,10 +31,13 @@ $(VENV)/.built: $(VENV)/.packages $(SOURCES)
 	$(VENV)/bin/python -m compileall -q tigerfox
 	@touch $@
 
+engines: build
+	$(VENV)/bin/python -m bench.architectures.build
+
 demo: build
 	$(AS_ROOT) $(VENV)/bin/tigerfox demo
 
-test: build
+test: build engines
 	$(AS_ROOT) $(SETTINGS) $(VENV)/bin/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
 
 bench: build
@@ -43,4 +46,5 @@ bench: build
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache
 	find tigerfox \( -name '*.so' -o -name '*.c' \) -delete
+	find bench -name '*.so' -delete
 	find . -name __pycache__ -prune -exec rm -rf {} +
