@@ -1,6 +1,6 @@
 """Every bench, one after the other; figures to bench/results/NAME.json and to the terminal.
 
-    sudo python -m bench [packets userspace matchers flows replay fanout blocks]
+    sudo python -m bench [http packets ...]
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 BENCHES = {
+    "http": "HTTP requests a second and latency, beside references, Suricata and others (root, about 5 minutes)",
     "packets": "64-byte UDP packets a second on one core, against the batched accept-all (root, about 3 minutes)",
     "userspace": "nanoseconds a packet in user space, few rules against many (some seconds)",
     "matchers": "the matcher at 24 to 100,000 rules, beside a linear scan and bit vectors (about a minute)",

@@ -6,18 +6,13 @@ Look-ups take random keys, far more of them than a cache holds, in a compiled lo
 at once (blocks_ask, blocks_near, blocks_answer), "single" one after the other. Figures are medians of several turns.
 """
 
-import argparse
-import json
 import os
 import random
 import signal
-import statistics
-import sys
 import tempfile
 import time
-from pathlib import Path
 
-from bench.machine import machine
+from bench.rounds import median, parser_of, publish
 from tigerfox.dataplane.blockbulk import insert_packed, lookup_packed, read_blocks
 from tigerfox.dataplane.blocks import Blocks
 
@@ -55,7 +50,7 @@ def nanoseconds(blocks, asked, batched):
         start = time.perf_counter_ns()
         blocked = lookup_packed(blocks, asked, batched)
         taken.append((time.perf_counter_ns() - start) / (len(asked) // 40))
-    return round(statistics.median(taken), 1), blocked
+    return median(taken), blocked
 
 
 def bench_lookups(entries):
@@ -86,7 +81,7 @@ def bench_import(entries):
         read_blocks(text)
         result = read_blocks(text, blocks)
         taken.append(time.perf_counter() - start)
-    return {"lines": entries, "inserted": result.inserted, "refused": result.refused, "seconds": round(statistics.median(taken), 3)}
+    return {"lines": entries, "inserted": result.inserted, "refused": result.refused, "seconds": median(taken, 3)}
 
 
 def read_for_ever(path, asked, told):
@@ -128,7 +123,7 @@ def bench_inserts(entries):
 
 
 def measure(entries):
-    return {"bench": "blocks", "machine": machine(), "goals": GOALS, "lookups": bench_lookups(entries),
+    return {"goals": GOALS, "lookups": bench_lookups(entries),
             "import": bench_import(entries), "inserts": bench_inserts(entries)}
 
 
@@ -145,16 +140,11 @@ def render(found):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, - for standard output")
+    parser = parser_of(__doc__)
     parser.add_argument("--entries", type=int, default=1_000_000)
     options = parser.parse_args()
     found = measure(options.entries)
-    if options.json:
-        text = json.dumps(found, indent=1) + "\n"
-        sys.stdout.write(text) if options.json == "-" else Path(options.json).write_text(text)
-    if options.json != "-":
-        sys.stdout.write(render(found) + "\n")
+    publish("blocks", found, options, render(found))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,10 @@ Packets of random connections, in a table of twice as many, are tracked and take
 it costs to bring the packet itself into the cache is part of it.
 """
 
-import argparse
-import json
 import random
-import statistics
 import struct
-import sys
-from pathlib import Path
 
-from bench.machine import machine
+from bench.rounds import columns, median, parser_of, publish
 from tigerfox.dataplane.stream import StreamProbe
 
 NOW = 1_800_000_000
@@ -38,24 +33,16 @@ def measure(flows):
     packets = [segment(number, 0, 16, 1000, 2000) for number in range(flows)]
     random.Random(1).shuffle(packets)
     found = [probe.pound(packets, NOW, max(1, PACKETS // flows), 0) for _ in range(RUNS)]
-    return {"flows": flows, "ns": round(statistics.median(found), 1), "least": round(min(found), 1),
+    return {"flows": flows, "ns": median(found), "least": round(min(found), 1),
             "established": probe.flows.counters()["tcp_established"]}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, - for standard output")
+    parser = parser_of(__doc__)
     parser.add_argument("--largest", type=int, default=1_000_000)
     options = parser.parse_args()
     rows = [measure(flows) for flows in (1, 1000, 100_000, 1_000_000) if flows <= options.largest]
-    text = json.dumps({"bench": "flows", "machine": machine(), "rows": rows}, indent=1) + "\n"
-    if options.json and options.json != "-":
-        Path(options.json).write_text(text)
-    if options.json == "-":
-        sys.stdout.write(text)
-        return
-    sys.stdout.write(f"{'flows':>10}{'ns a packet':>14}{'least':>8}\n")
-    sys.stdout.writelines(f"{row['flows']:>10}{row['ns']:>14}{row['least']:>8}\n" for row in rows)
+    publish("flows", {"rows": rows}, options, columns(rows, {"flows": "flows", "ns": "ns a packet", "least": "least"}))
 
 
 if __name__ == "__main__":

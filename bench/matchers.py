@@ -3,20 +3,17 @@
 TigerFox's figure is the whole of user space: parse, block table, match and verdict of bench/userspace.py's traffic, with a list of
 100,000 prefixes beside the rules. The other two are the matching alone.
 
-    python -m bench.matchers [--json FILE]
+    python -m bench.matchers [--rounds 5] [--json FILE]
 """
 
-import argparse
 import json
 import random
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from bench.machine import machine
+from bench.rounds import interleave, median, parser_of, publish
 from bench.userspace import SEED, many_rules, measure, prefixes, write_capture
 from tigerfox.dataplane.blocks import Blocks
 from tigerfox.dataplane.image import CompiledRules
@@ -27,7 +24,6 @@ from tigerfox.ruleset.compile import compile_rules
 from tigerfox.ruleset.variables import Variables
 
 SIZES = (24, 1_000, 10_000, 100_000)
-ROUNDS = 5
 
 
 def others(folder):
@@ -48,7 +44,7 @@ def compiled(folder, variables, count):
     return CompiledRules.from_buffer(image, 1), round(time.monotonic() - began, 2), len(image)
 
 
-def bench():
+def bench(rounds):
     """One row for each number of rules."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         capture = str(Path(folder, "mix.pcap"))
@@ -57,29 +53,19 @@ def bench():
         variables = Variables.from_options([f"LISTED=@{folder}/listed.txt"])
         sets = {count: compiled(folder, variables, count) for count in SIZES}
         tables = WorkerPage.create(None), Blocks.create(None), Rates.create(None)
-        spent = {count: [] for count in SIZES}
-        for _ in range(ROUNDS):
-            for count in SIZES:
-                spent[count].append(measure(capture, tables, sets[count][0]))
+        spent = interleave(list(SIZES), rounds, lambda count: measure(capture, tables, sets[count][0]))
         rows = others(folder)
-    return [rows[count] | {"tigerfox_ns": round(statistics.median(spent[count]), 1), "tigerfox_bytes": sets[count][2],
+    return [rows[count] | {"tigerfox_ns": median(spent[count]), "tigerfox_bytes": sets[count][2],
                            "compile_s": sets[count][1]} for count in SIZES]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, - for standard output")
-    chosen = parser.parse_args()
-    rows = bench()
-    if chosen.json:
-        text = json.dumps({"bench": "matchers", "machine": machine(), "rounds": ROUNDS, "rows": rows}, indent=1) + "\n"
-        sys.stdout.write(text) if chosen.json == "-" else Path(chosen.json).write_text(text)
-    if chosen.json != "-":
-        sys.stdout.write(f"{'rules':>8}{'scan':>12}{'bit vectors':>14}{'':>10}{'TigerFox, all':>16}{'':>10}{'compiled in':>13}\n")
-        for row in rows:
-            sys.stdout.write(f"{row['rules']:>8,}{row['scan_ns']:>9,} ns{row['vectors_ns']:>11,} ns"
-                             f"{row['vectors_bytes'] / 1e6:>7.1f} MB{row['tigerfox_ns']:>13} ns"
-                             f"{row['tigerfox_bytes'] / 1e6:>7.1f} MB{row['compile_s']:>11} s\n")
+    chosen = parser_of(__doc__, 5).parse_args()
+    rows = bench(chosen.rounds)
+    lines = [f"{'rules':>8}{'scan':>12}{'bit vectors':>14}{'':>10}{'TigerFox, all':>16}{'':>10}{'compiled in':>13}"]
+    lines += [f"{row['rules']:>8,}{row['scan_ns']:>9,} ns{row['vectors_ns']:>11,} ns{row['vectors_bytes'] / 1e6:>7.1f} MB"
+              f"{row['tigerfox_ns']:>13} ns{row['tigerfox_bytes'] / 1e6:>7.1f} MB{row['compile_s']:>11} s" for row in rows]
+    publish("matchers", {"rows": rows}, chosen, "\n".join(lines))
 
 
 if __name__ == "__main__":

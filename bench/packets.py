@@ -4,8 +4,7 @@ Client, firewall and server are network namespaces. Every round runs every arm o
 topology:
 
 drain  The filter is stopped, BACKLOG packets are queued, and the time from its continuation to an empty queue is taken,
-DRAINS
-       times. The filter's core is the only limit: this is the figure of goal P4.
+       DRAINS times. The filter's core is the only limit: this is the figure of goal P4.
 flood  The sender runs as fast as one core can while the filter answers.
 
 Each is given by the clock and by the filter's own CPU time (/proc/PID/schedstat), which other work on the machine
@@ -15,19 +14,16 @@ message a packet.
     sudo python -m bench.packets [--rounds 7] [--json FILE]
 """
 
-import argparse
-import json
 import os
 import signal
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from bench.machine import machine
-from bench.topology import SERVER4, Topology, run
+from bench.filters import build
+from bench.rounds import interleave, median, parser_of, publish, ratio
+from bench.topology import SERVER4, Topology
 from tigerfox.errors import TigerFoxError
 
 HERE = Path(__file__).resolve().parent
@@ -40,16 +36,7 @@ COPY_RANGE = 128
 QUEUE = 0
 POLL_SECONDS = 0.000_05
 RULES = HERE.parent / "rules" / "bench-24.rules"
-GOAL = 0.90
-
-
-class Arm:
-    """A filter to measure: how it is started, and what it did in each round (packets, seconds, CPU seconds)."""
-
-    def __init__(self, name, start):
-        self.name = name
-        self.start = start
-        self.drain, self.flood = [], []
+GOAL = 0.95
 
 
 def start_reference(topology, program, batched):
@@ -169,85 +156,65 @@ def cpu_seconds(pid):
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def measure(topology, arm, sender, seconds):
-    """One turn of one arm."""
-    pid = arm.start()
+def measure(topology, start, sender, seconds):
+    """One turn of one arm: (packets, seconds, CPU seconds) of each part."""
+    pid = start()
     try:
         send(topology, sender, 0.2, 0)
         wait_until(topology, lambda row: row.get("waiting") == 0, 10, "the warm-up")
-        arm.drain.append(measure_drain(topology, sender, pid))
-        arm.flood.append(measure_flood(topology, sender, pid, seconds))
+        figures = {"drain": measure_drain(topology, sender, pid), "flood": measure_flood(topology, sender, pid, seconds)}
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     wait_until(topology, lambda row: not row, 5, "giving up the queue")
-
-
-def build(folder, name):
-    """Compile one of the reference programs."""
-    target = Path(folder, name)
-    run("gcc", "-O2", "-Wall", "-o", target, HERE / "reference" / f"{name}.c")
-    return target
+    return figures
 
 
 def bench(rounds, seconds, arms_wanted):
-    """Run all rounds; the arms with their figures. The bench itself keeps off the filter's core."""
+    """Figures of all rounds by arm. The bench itself keeps off the filter's core."""
     os.sched_setaffinity(0, {SENDER_CPU})
     image = compiled_image(RULES) if "tigerfox" in arms_wanted else None
     with tempfile.TemporaryDirectory() as folder, Topology("tfp") as topology:
         accept_all, sender = build(folder, "accept_all"), build(folder, "udp_flood")
         topology.queue_forwarded(QUEUE, match=("-p", "udp"))
         topology.server.run("iptables", "-t", "raw", "-A", "PREROUTING", "-p", "udp", "-j", "DROP")
-        arms = [Arm("reference", lambda: start_reference(topology, accept_all, False)),
-                Arm("batch", lambda: start_reference(topology, accept_all, True)),
-                Arm("tigerfox", lambda: start_tigerfox(topology, image))]
-        arms = [arm for arm in arms if arm.name in arms_wanted]
-        for turn in range(rounds):
-            for arm in arms[turn % len(arms):] + arms[:turn % len(arms)]:
-                measure(topology, arm, sender, seconds)
-    return arms
+        starts = {"reference": lambda: start_reference(topology, accept_all, False),
+                  "batch": lambda: start_reference(topology, accept_all, True),
+                  "tigerfox": lambda: start_tigerfox(topology, image)}
+        return interleave(arms_wanted, rounds, lambda name: measure(topology, starts[name], sender, seconds))
 
 
-def summary(arms):
+def summary(found):
     """Medians of packets/s by clock and by CPU time, and of the within-round ratios of both to the first arm."""
     rows = []
-    for arm in arms:
-        row = {"arm": arm.name}
+    for arm, turns in found.items():
+        row = {"arm": arm}
         for part in ("drain", "flood"):
             for name, column in (("clock", 1), ("cpu", 2)):
-                mine = [turn[0] / turn[column] for turn in getattr(arm, part)]
-                its = [turn[0] / turn[column] for turn in getattr(arms[0], part)]
-                row[f"{part}_{name}"] = round(statistics.median(mine))
-                row[f"{part}_{name}_ratio"] = round(statistics.median(m / i for m, i in zip(mine, its)), 3)
+                mine, its = ([turn[part][0] / turn[part][column] for turn in those] for those in (turns, next(iter(found.values()))))
+                row |= {f"{part}_{name}": median(mine, 0), f"{part}_{name}_ratio": ratio(mine, its)}
         rows.append(row)
     return rows
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="rounds, each with every arm (at least 5 for a figure)")
+    parser = parser_of(__doc__, 7)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of each flood")
     parser.add_argument("--arms", default="reference,batch,tigerfox", help="comma list; the reference comes first")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, - for standard output")
     chosen = parser.parse_args()
     rows = summary(bench(chosen.rounds, chosen.seconds, chosen.arms.split(",")))
-    result = {"bench": "packets", "rounds": chosen.rounds, "rules": RULES.name, "machine": machine(), "arms": rows}
-    if chosen.json:
-        text = json.dumps(result, indent=1) + "\n"
-        sys.stdout.write(text) if chosen.json == "-" else Path(chosen.json).write_text(text)
-    if chosen.json != "-":
-        show(rows)
+    publish("packets", {"rules": RULES.name, "arms": rows}, chosen, render(rows))
 
 
-def show(rows):
-    """Print the table."""
+def render(rows):
+    """The figures as text."""
     heads = "".join(f"{part:>10}{'ratio':>8}{part + '/CPU s':>14}{'ratio':>8}" for part in ("drain", "flood"))
-    print(f"{'packets/s':12}{heads}")
+    lines = [f"{'packets/s':12}{heads}"]
     for row in rows:
         cells = "".join(f"{row[f'{part}_{name}']:>{width},}{row[f'{part}_{name}_ratio']:>8.3f}"
                         for part in ("drain", "flood") for name, width in (("clock", 10), ("cpu", 14)))
-        print(f"{row['arm']:12}{cells}")
-    print(f"goal: tigerfox ÷ reference >= {GOAL:.2f} (drain)")
+        lines.append(f"{row['arm']:12}{cells}")
+    return "\n".join([*lines, f"goal: tigerfox ÷ reference >= {GOAL:.2f} (drain)"])
 
 
 if __name__ == "__main__":

@@ -9,19 +9,15 @@ ratios within a round.
     python -m bench.userspace [--rounds 15] [--json FILE]
 """
 
-import argparse
 import ipaddress
-import json
 import random
-import statistics
 import struct
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from bench.machine import machine
 from bench.packets import RULES
+from bench.rounds import interleave, median, parser_of, publish, ratio
 from tigerfox._fast import Replay
 from tigerfox.dataplane.blocks import Blocks
 from tigerfox.dataplane.capture import Capture
@@ -36,7 +32,7 @@ from tigerfox.ruleset.variables import Variables
 PACKETS = 20_000                 # a few MB: the second-level cache, as a worker's batches are in
 REPEATS = 10                     # passes over the capture in one measurement
 MANY_RULES, MANY_PREFIXES = 10_000, 100_000
-GOAL = 1.5
+GOAL = 1.3
 SEED = 71
 POLICIES = {"malformed": "drop", "unparsed": "drop", "no_verdict": "accept"}
 
@@ -152,32 +148,19 @@ def bench(rounds):
         write_capture(path)
         rules = {name: CompiledRules.from_buffer(image, 1) for name, image in build_images(folder).items()}
         tables = WorkerPage.create(None), Blocks.create(None), Rates.create(None)
-        figures = {name: [] for name in rules}
-        for turn in range(rounds + 1):
-            for name in sorted(rules, reverse=bool(turn % 2)):
-                spent = measure(path, tables, rules[name])
-                if turn:             # the first round warms up
-                    figures[name].append(spent)
-    return figures
+        return interleave(list(rules), rounds, lambda name: measure(path, tables, rules[name]), warm=1)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, - for standard output")
-    chosen = parser.parse_args()
+    chosen = parser_of(__doc__, 15).parse_args()
     figures = bench(chosen.rounds)
-    few, many = (round(statistics.median(figures[name]), 1) for name in ("few", "many"))
-    ratio = round(statistics.median(m / f for m, f in zip(figures["many"], figures["few"])), 3)
-    result = {"bench": "userspace", "rounds": chosen.rounds, "machine": machine(), "rules": MANY_RULES,
-              "prefixes": MANY_PREFIXES, "ns_per_packet_few": few, "ns_per_packet_many": many, "ratio": ratio, "goal": GOAL}
-    if chosen.json:
-        text = json.dumps(result, indent=1) + "\n"
-        sys.stdout.write(text) if chosen.json == "-" else Path(chosen.json).write_text(text)
-    if chosen.json != "-":
-        print(f"24 rules                            {few:8.1f} ns/packet")
-        print(f"10,000 rules, 100,000 prefixes      {many:8.1f} ns/packet")
-        print(f"ratio {ratio:.3f} (goal <= {GOAL}), {chosen.rounds} rounds")
+    few, many = (median(figures[name]) for name in ("few", "many"))
+    between = ratio(figures["many"], figures["few"])
+    publish("userspace", {"rules": MANY_RULES, "prefixes": MANY_PREFIXES, "ns_per_packet_few": few, "ns_per_packet_many": many,
+                          "ratio": between, "goal": GOAL}, chosen,
+            f"24 rules                            {few:8.1f} ns/packet\n"
+            f"10,000 rules, 100,000 prefixes      {many:8.1f} ns/packet\n"
+            f"ratio {between:.3f} (goal <= {GOAL}), {chosen.rounds} rounds")
 
 
 if __name__ == "__main__":
