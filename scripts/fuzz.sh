@@ -47,7 +47,8 @@ print("-I" + s.get_paths()["include"], "-L" + v["LIBDIR"], "-l" + name, "-Wl,-rp
 END
     )
     # shellcheck disable=SC2086  # the flags are meant to be split
-    "$clang" -g -O1 -fsanitize=fuzzer,address,undefined -rdynamic -o "$build/driver" "$root/tests/fuzz/targets/driver.c" $flags
+    "$clang" -g -O1 -fsanitize=fuzzer,address,undefined -rdynamic -o "$build/driver.$$" "$root/tests/fuzz/targets/driver.c" $flags
+    mv "$build/driver.$$" "$build/driver"       # another run may be using the one that is there
 }
 
 kept=$root/tests/fuzz/corpus/$target
