@@ -12,8 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 BENCHES = {
     "http": "HTTP requests a second and latency, beside references, Suricata and others (root, about 5 minutes)",
+    "connections": "new connections a second, a request on each (root, about 2 minutes)",
+    "bulk": "one bulk TCP stream in Gbit/s, with and without segmentation offload (root, about 3 minutes)",
+    "latency": "time from a packet's arrival in the queue to its verdict at half load (root, about 2 minutes)",
     "packets": "64-byte UDP packets a second on one core, against the batched accept-all (root, about 3 minutes)",
     "userspace": "nanoseconds a packet in user space, few rules against many (some seconds)",
+    "scale": "nanoseconds a packet and memory: rules, prefixes, blocks and flows up to a million (about 3 minutes)",
     "matchers": "the matcher at 24 to 100,000 rules, beside a linear scan and bit vectors (about a minute)",
     "flows": "nanoseconds a packet in the flow table and the streams, 1 to 1,000,000 connections (about a minute)",
     "replay": "packets a second of replay over real HTTP traffic, beside Suricata where it is installed (root, some minutes)",

@@ -7,7 +7,6 @@ traffic; each is set up as its own documentation says it is fastest.
 import contextlib
 import gzip
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.instance import Instance
 from bench.topology import run
 from tigerfox.errors import MissingError, TigerFoxError
 
@@ -128,21 +128,15 @@ def end(process):
 
 
 @contextlib.contextmanager
-def tigerfox(lab, rules, folder, *options):
+def tigerfox(lab, rules, folder, *options, chain=False):
     """A whole instance as an operator starts it, with one queue; yields its worker's pid."""
     place = Path(folder, f"run{time.monotonic_ns()}")
-    verb = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tigerfox"]
-    config = Path(folder, "tigerfox.toml")
-    config.write_text(f'[paths]\nrun_dir = "{place}"\nstate_dir = "{place}.state"\nlog = "{place}.log"\n'
-                      f'[queues]\nlength = {QUEUE_LENGTH}\n[cpu]\npin = "none"\n[eve]\nfile = "{place}.eve"\n')
+    place.mkdir()
+    settings = f'[queues]\nlength = {QUEUE_LENGTH}\n[cpu]\npin = "none"\n[eve]\nfile = "{place}/eve.json"\n'
     variables = [part for name, value in VARIABLES.items() for part in ("--var", f"{name}={value}")]
-    files = [part for file in rules for part in ("--rules", file)]
-    lab.firewall.run(*verb, "start", "--config", config, "--queues", QUEUE, "--lenient", "--daemon", *files, *variables, *options)
-    try:
-        status = json.loads(lab.firewall.run(*verb, "status", "--json", "--run-dir", place).stdout)
-        yield status["workers"][0]["pid"]
-    finally:
-        lab.firewall.run(*verb, "stop", "--run-dir", place)
+    with Instance(lab.firewall, place, settings, "--queues", QUEUE, "--lenient", *variables, *options, rules=rules,
+                  chain=chain) as instance:
+        yield instance.ask("status")["workers"][0]["pid"]
 
 
 @contextlib.contextmanager
@@ -199,8 +193,8 @@ def _suricata(folder, rules):
     return lambda lab: suricata(lab, [_there(rules)], folder)
 
 
-def _tigerfox(folder, rules, *options):
-    return lambda lab: tigerfox(lab, [_there(rules)], folder, *options)
+def _tigerfox(folder, rules, *options, **how):
+    return lambda lab: tigerfox(lab, _there(rules), folder, *options, **how)
 
 
 def _there(rules):
@@ -212,7 +206,7 @@ def _there(rules):
 def _bypassing(folder):
     if not BYPASS.exists():
         raise MissingError("this TigerFox has no bypass yet")
-    return _tigerfox(folder, BYPASS, "--bypass", "on", "--iptables")
+    return _tigerfox(folder, BYPASS, "--bypass", "on", chain=True)
 
 
 MAKERS = {

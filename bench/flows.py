@@ -9,6 +9,7 @@ it costs to bring the packet itself into the cache is part of it.
 import random
 import struct
 
+from bench.machine import resident
 from bench.rounds import columns, median, parser_of, publish
 from tigerfox.dataplane.stream import StreamProbe
 
@@ -26,14 +27,16 @@ def segment(number, reverse, flags, seq, ack):
 
 
 def measure(flows):
-    probe = StreamProbe(flows=max(16, 2 * flows))
     opening = [packet for number in range(flows)
                for packet in (segment(number, 0, 2, 999, 0), segment(number, 1, 18, 1999, 1000), segment(number, 0, 16, 1000, 2000))]
+    before = resident()
+    probe = StreamProbe(flows=max(16, 2 * flows))
     probe.pound(opening, NOW, 1, 0)
+    held = max(0, resident() - before)
     packets = [segment(number, 0, 16, 1000, 2000) for number in range(flows)]
     random.Random(1).shuffle(packets)
     found = [probe.pound(packets, NOW, max(1, PACKETS // flows), 0) for _ in range(RUNS)]
-    return {"flows": flows, "ns": median(found), "least": round(min(found), 1),
+    return {"flows": flows, "ns": median(found), "least": round(min(found), 1), "bytes": held,
             "established": probe.flows.counters()["tcp_established"]}
 
 

@@ -23,7 +23,7 @@ GOALS = {"P1": ("tigerfox", "to_accept", 0.95), "P2": ("tigerfox-many", "to_acce
          "P3": ("tigerfox-bypass", "to_none", 0.90)}
 
 
-def measure(lab, standing, seconds, close=False):
+def measure(lab, standing, seconds, close):
     """One turn of one arm: what wrk says, and the CPU time of the filter for each packet."""
     with standing.standing(lab) as pid:
         web.load(lab, PAGE, 1)
@@ -36,7 +36,7 @@ def measure(lab, standing, seconds, close=False):
     return figure
 
 
-def bench(arms, rounds, seconds, close=False):
+def bench(arms, rounds, seconds, close):
     """({arm: figures of each round}, {arm: why it was left out})."""
     with tempfile.TemporaryDirectory() as folder, Topology("tfh") as lab, web.server(lab, [PAGE]):
         ready, missing = filters.prepare(arms, folder)
@@ -60,13 +60,18 @@ def report(name, found, missing, chosen, goals):
                    "goals": reached}, chosen, "\n".join(lines))
 
 
-def main():
-    parser = parser_of(__doc__, 5)
+def run(name, doc, arms, goals, close):
+    """A bench of requests as a program."""
+    parser = parser_of(doc, 5)
     parser.add_argument("--seconds", type=int, default=3, help="length of one turn")
-    parser.add_argument("--arms", default=",".join(ARMS), help=f"which, of {', '.join(filters.MAKERS)}")
+    parser.add_argument("--arms", default=",".join(arms), help=f"which, of {', '.join(filters.MAKERS)}")
     chosen = parser.parse_args()
-    found, missing = bench(chosen.arms.split(","), chosen.rounds, chosen.seconds)
-    report("http", found, missing, chosen, GOALS)
+    found, missing = bench(chosen.arms.split(","), chosen.rounds, chosen.seconds, close)
+    report(name, found, missing, chosen, goals)
+
+
+def main():
+    run("http", __doc__, ARMS, GOALS, close=False)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,18 @@ READY_SECONDS = 60
 
 
 class Instance:
-    """``tigerfox start --iptables`` in ``namespace``, with its files in ``folder``, until the block ends.
+    """``tigerfox start`` in ``namespace``, with its files in ``folder``, until the block ends.
 
-    ``settings`` is TOML below [paths], ``options`` are more of `start`; ``rules`` a rule file.
+    ``settings`` is TOML below [paths], ``options`` are more of `start`; ``rules`` a rule file. ``chain``: it sends
+    what is forwarded to its queues itself.
     """
 
-    def __init__(self, namespace, folder, settings, *options, rules=RULES):
+    def __init__(self, namespace, folder, settings, *options, rules=RULES, chain=True):
         self.namespace, self.folder = namespace, folder
         self.log = folder / "log"
         config = folder / "tigerfox.toml"
         config.write_text(f'[paths]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\n{settings}', encoding="utf-8")
-        self._start = ["start", "--config", config, "--rules", rules, "--iptables", *options]
+        self._start = ["start", "--config", config, "--rules", rules, *(["--iptables"] if chain else []), *options]
         self.process = None
 
     def __enter__(self):

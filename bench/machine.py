@@ -7,6 +7,11 @@ import time
 from pathlib import Path
 
 
+def resident():
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def machine():
     """Processor, kernel, commit and load, to stand beside figures."""
     models = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]

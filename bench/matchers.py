@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from bench.rounds import interleave, median, parser_of, publish
-from bench.userspace import SEED, many_rules, measure, prefixes, write_capture
+from bench.userspace import MANY_PREFIXES, SEED, many_rules, measure, prefixes, write_capture
 from tigerfox.dataplane.blocks import Blocks
 from tigerfox.dataplane.image import CompiledRules
 from tigerfox.dataplane.rates import Rates
@@ -44,13 +44,18 @@ def compiled(folder, variables, count):
     return CompiledRules.from_buffer(image, 1), round(time.monotonic() - began, 2), len(image)
 
 
+def listed(folder, count=MANY_PREFIXES):
+    """The variable LISTED: a list of ``count`` prefixes."""
+    Path(folder, "listed.txt").write_text("\n".join(prefixes(random.Random(SEED), count)) + "\n")
+    return Variables.from_options([f"LISTED=@{folder}/listed.txt"])
+
+
 def bench(rounds):
     """One row for each number of rules."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         capture = str(Path(folder, "mix.pcap"))
         write_capture(capture)
-        Path(folder, "listed.txt").write_text("\n".join(prefixes(random.Random(SEED))) + "\n")
-        variables = Variables.from_options([f"LISTED=@{folder}/listed.txt"])
+        variables = listed(folder)
         sets = {count: compiled(folder, variables, count) for count in SIZES}
         tables = WorkerPage.create(None), Blocks.create(None), Rates.create(None)
         spent = interleave(list(SIZES), rounds, lambda count: measure(capture, tables, sets[count][0]))

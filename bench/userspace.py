@@ -57,10 +57,10 @@ def many_rules(generator, count=MANY_RULES):
     return lines
 
 
-def prefixes(generator):
-    """100,000 prefixes: /24 to /32 with an even third byte in 61.0.0.0/8 to 95.0.0.0/8, a tenth IPv6 in 2a20::/16."""
+def prefixes(generator, count=MANY_PREFIXES):
+    """``count`` prefixes: /24 to /32 with an even third byte in 61.0.0.0/8 to 95.0.0.0/8, a tenth IPv6 in 2a20::/16."""
     found = set()
-    while len(found) < MANY_PREFIXES:
+    while len(found) < count:
         if len(found) % 10:
             value = generator.randrange(61, 96) << 24 | generator.randrange(1 << 24) & ~0x100
             found.add(ipaddress.ip_network((value, generator.choice((24, 24, 24, 28, 32))), strict=False))
