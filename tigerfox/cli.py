@@ -102,6 +102,8 @@ def start(
         "--iptables", help="Add the iptables chain, remove it at stop.")] = None,
     hook: Annotated[str, typer.Option(help="forward (the default), input or output: the last two can lock you out.")] = None,
     fanout: Annotated[str, typer.Option(help="balance (by addresses), flow (by connection) or cpu.")] = None,
+    offload: Annotated[str, typer.Option(
+        help="on or off: drop what is blocked in the kernel, before the queues (on where nf_tables and nft are there).")] = None,
     allow: Annotated[list[str], typer.Option(
         help="ADDRESS[/PREFIX][:PORT] whose TCP is never queued; may be repeated.")] = None,
     eve: Annotated[str, typer.Option(help="Append alerts and drops to this file, as JSON lines.")] = None,

@@ -262,6 +262,8 @@ class Netfilter:
     chain: str = setting("TIGERFOX", text, "name of the chain, one for each instance")
     family: str = setting("both", choice("both", "4", "6"), "IPv4, IPv6 or both")
     frontend: str = setting("auto", choice("auto", "nft", "legacy"), "which iptables is used")
+    offload: str = setting("auto", choice("auto", "on", "off"), 'drop what is blocked in the kernel; "auto": where it can be')
+    offload_entries: int = setting(262_144, integer(16, 1 << 24), "entries of a scope and family that go into the kernel")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,16 @@ PROGRAM=down.sh
 ARGUMENTS=$*
 # shellcheck source=scripts/iptables/chain.sh
 . "$(dirname "$0")/chain.sh"
+# shellcheck source=scripts/iptables/offload.sh
+. "$(dirname "$0")/offload.sh"
 
 usage() {
     cat <<'HELP'
 Usage: down.sh [--name NAME] [--family both|4|6] [--frontend auto|nft|legacy] [--dry-run]
 
 Removes the chain NAME (default TIGERFOX), the chains beside it and its jumps, whatever is there of them, in one
-transaction a family. Rules of others stay as they are; where one of them leads into the chain, the chain is emptied
+transaction a family, and the nf_tables table `inet NAME` of --offload.
+Rules of others stay as they are; where one of them leads into the chain, the chain is emptied
 and kept, and the exit code is 1. Running it twice is the same as running it once.
 
 Exit codes: 0 nothing of ours is there any more, 1 failed, 2 usage, 3 missing privilege or program.
@@ -73,6 +76,8 @@ main() {
     trap 'rm -rf "$WORK"' EXIT
     trap 'exit 1' HUP INT TERM
     for family in $(families); do remove "$family"; done
+    [ "$FAMILIES" = both ] || [ -z "$(own_chains 4)$(own_chains 6)" ] || return $LEFT
+    offload_down || LEFT=1
     return $LEFT
 }
 

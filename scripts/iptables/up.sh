@@ -5,6 +5,8 @@ PROGRAM=up.sh
 ARGUMENTS=$*
 # shellcheck source=scripts/iptables/chain.sh
 . "$(dirname "$0")/chain.sh"
+# shellcheck source=scripts/iptables/offload.sh
+. "$(dirname "$0")/offload.sh"
 
 usage() {
     cat <<'HELP'
@@ -24,6 +26,8 @@ it once. Each family changes in one transaction; when IPv6 fails, IPv4 is taken 
   --skip-mark V/M        on output, packets of this machine with this mark are left out: TigerFox's own resets and ICMP
                          errors. Elsewhere the mark means nothing: a bit that somebody else sets is no way round the rules
   --allow A[/P][:PORT]   never queue TCP from and to this address (IPv6 with a port: [2001:db8::/32]:22); several times
+  --offload N            make nf_tables sets for N blocked entries each, whose packets are dropped before they reach a
+                         queue; TigerFox fills them (default 0: none). Needs nft. The table `inet NAME` is made anew
   --loopback             on input and output, queue the interface lo as well
   --name NAME            the chain's name (default TIGERFOX), one for each instance
   --family both|4|6      (default both)
@@ -64,6 +68,7 @@ FAIL=closed
 SKIP=
 ALLOW=
 LOOPBACK=no
+OFFLOAD=0
 
 read_arguments() {
     while [ $# -gt 0 ]; do
@@ -80,6 +85,7 @@ read_arguments() {
         --mark-mask) MASK=$2; MASK_GIVEN=yes ;;
         --fail) FAIL=$2 ;;
         --skip-mark) SKIP=$2 ;;
+        --offload) OFFLOAD=$2 ;;
         --allow) ALLOW="$ALLOW $2" ;;
         --name) NAME=$2 ;;
         --family) FAMILIES=$2 ;;
@@ -143,6 +149,7 @@ check_arguments() {
     case $FANOUT in balance | flow | cpu) ;; *) die 2 "--fanout $FANOUT: use balance, flow or cpu." ;; esac
     case $FAIL in open | closed) ;; *) die 2 "--fail $FAIL: use open or closed." ;; esac
     check_queues
+    is_number "$OFFLOAD" && [ "$OFFLOAD" -le 16777216 ] || die 2 "--offload $OFFLOAD: use a number up to 16777216, 0 for none."
     check_mask
     check_skip
     for entry in $ALLOW; do split_allow "$entry"; done
@@ -327,6 +334,12 @@ main() {
     write_transactions
     if [ "$DRY_RUN" = no ]; then
         apply_or_hash
+        if [ "$OFFLOAD" -eq 0 ]; then
+            offload_down
+        elif ! offload_up; then
+            undo
+            die 3 "the sets of --offload cannot be made; what was changed is taken back. Leave --offload away."
+        fi
         return
     fi
     for family in $(families); do
@@ -334,6 +347,10 @@ main() {
         cat "$WORK/$family"
         echo END
     done
+    [ "$OFFLOAD" -ne 0 ] || { offload_down; return; }
+    echo "nft -f - <<'END'"
+    offload_transaction
+    echo END
 }
 
 main "$@"

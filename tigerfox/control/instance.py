@@ -8,6 +8,7 @@
         blocks, rates   the shared tables
         worker-N        statistics and event ring of the worker on queue N
         rules-G.json    what the rules of generation G say in events
+        offload.json    what is mirrored into the kernel
         telemetry.json  what the event writer counted
     state_dir/          0700, outlives a stop
         blocks.saved    the block table
@@ -23,7 +24,7 @@ from tigerfox.errors import InstanceError, PrivilegeError
 
 RUN_DIR = "/run/tigerfox"
 STATE_DIR = "/var/lib/tigerfox"
-_OURS = ("pid", "control.sock", "settings.json", "control", "blocks", "rates", "telemetry.json")
+_OURS = ("pid", "control.sock", "settings.json", "control", "blocks", "rates", "telemetry.json", "offload.json")
 _OURS_BY_NUMBER = ("worker-*", "rules-*.json", "*.new")
 
 
@@ -43,6 +44,7 @@ class Instance:
         self.control = self.run_dir / "control"
         self.blocks = self.run_dir / "blocks"
         self.rates = self.run_dir / "rates"
+        self.offload = self.run_dir / "offload.json"
         self.telemetry = self.run_dir / "telemetry.json"
         self.saved_blocks = self.state_dir / "blocks.saved"
         self._lock = None

@@ -6,7 +6,7 @@ The scripts can do everything alone; this module only calls them, so that an ope
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tigerfox import shipped
 from tigerfox.config import queue_numbers
@@ -36,6 +36,7 @@ class ChainSettings:
     name: str = "TIGERFOX"
     family: str = "both"
     frontend: str = "auto"
+    offload: int = 0
 
 
 def chain_settings(config):
@@ -51,7 +52,8 @@ def chain_settings(config):
                          f"{numbers[0]}:{numbers[0] + len(numbers) - 1}.")
     part = config.netfilter
     return ChainSettings(numbers[0], numbers[-1], (part.hook,), part.fanout, config.failure.worker_dead, part.mark_mask,
-                         part.skip_mark, part.allow, part.loopback, part.chain, part.family, part.frontend)
+                         part.skip_mark, part.allow, part.loopback, part.chain, part.family, part.frontend,
+                         0 if part.offload == "off" else part.offload_entries)
 
 
 def scripts_dir():
@@ -74,11 +76,32 @@ def up(settings, dry_run=False):
         arguments += ["--mark-mask", settings.mark_mask]
     if settings.skip_mark:
         arguments += ["--skip-mark", settings.skip_mark]
+    if settings.offload:
+        arguments += ["--offload", str(settings.offload)]
     if settings.loopback:
         arguments.append("--loopback")
     if dry_run:
         arguments.append("--dry-run")
     return _run("up.sh", settings, arguments)
+
+
+def up_with_offload(config, log):
+    """Hook the queues in, with the sets of the block offload where they are wanted; return whether they are there.
+
+    With ``offload = "auto"`` a system that cannot have them is hooked without, and the log says why. Raises as ``up``.
+    """
+    settings = chain_settings(config)
+    if settings.offload and config.netfilter.offload == "auto":
+        try:
+            up(settings)
+            return True
+        except TigerFoxError as error:
+            reason = error
+        up(replace(settings, offload=0))
+        log.warning("blocks are enforced in user space alone: %s", reason)
+        return False
+    up(settings)
+    return settings.offload > 0
 
 
 def down(settings):

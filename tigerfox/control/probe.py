@@ -123,6 +123,15 @@ def _buffer():
     return "" if got >= BUFFER_TRIED else f"asked for {BUFFER_TRIED} bytes, got {got}"
 
 
+def _sets():
+    if shutil.which("nft") is None:
+        return "nft is not installed"
+    text = ("table inet tigerfox { set s { type ipv4_addr . inet_proto . inet_service; flags timeout; }; counter c {}; "
+            "chain f { type filter hook forward priority -151; ip saddr . meta l4proto . th sport @s counter name c drop; } }")
+    done = subprocess.run(["nft", text], capture_output=True, text=True, check=False, timeout=20)
+    return (done.stderr.strip() or "refused").splitlines()[0] if done.returncode else ""
+
+
 def _rule(text, tool="iptables"):
     def test():
         if shutil.which(tool) is None:
@@ -156,6 +165,9 @@ FEATURES = (
             _KERNEL.format("NETFILTER_XT_CONNMARK", "xt_connmark") + ". Without it --fanout flow goes by a hash."),
     Feature("--fanout flow (statistic)", "2.6.18", _rule("-m statistic --mode nth --every 2 --packet 0 -j RETURN"),
             _KERNEL.format("NETFILTER_XT_MATCH_STATISTIC", "xt_statistic") + ". Without it --fanout flow goes by a hash."),
+    Feature("--offload (nf_tables sets)", "4.18", _sets,
+            "apt-get install nftables; " + _KERNEL.format("NF_TABLES_INET", "nf_tables") +
+            ". Without it blocks are enforced in user space alone."),
     Feature("connection tracking", "2.6.20", _rule("-m conntrack --ctstate NEW -j RETURN"),
             _KERNEL.format("NETFILTER_XT_MATCH_CONNTRACK", "nf_conntrack") + ". Without it fragments are not put together."),
 )

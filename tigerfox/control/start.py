@@ -43,7 +43,8 @@ def options(given):
         "rules.files": files or None, "rules.variables": settings.assignments(given["var"]) or None,
         "rules.lenient": given["lenient"], "rules.cache": "none" if given.get("no_cache") else None,
         "netfilter.install": given["iptables"], "netfilter.hook": given["hook"],
-        "netfilter.fanout": given.get("fanout"), "netfilter.allow": given.get("allow") or None,
+        "netfilter.fanout": given.get("fanout"), "netfilter.offload": given.get("offload"),
+        "netfilter.allow": given.get("allow") or None,
         "eve.file": given["eve"], "paths.run_dir": given["run_dir"],
     }
 

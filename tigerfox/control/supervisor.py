@@ -2,7 +2,7 @@
 
 What it owns
     The queues' sockets, the shared memory, the run directory, the control socket, and every process of the instance:
-    one worker a queue and the event writer.
+    one worker a queue, the event writer and the block offload.
 
 Order
     Up: rules compiled, run directory claimed, queues bound, memory mapped, workers at work, and only then iptables.
@@ -10,7 +10,7 @@ Order
     event writer, block table, sockets. A step that fails is reported and does not keep the next one from running.
 
 What happens when it breaks
-    Workers and event writer end with it (the kernel kills them), the queues are gone, and the policy `worker_dead`
+    Workers and helpers end with it (the kernel kills them), the queues are gone, and the policy `worker_dead`
     holds: iptables passes the packets on (open) or drops them (closed). The next start clears what was left in the run
     directory.
 """
@@ -27,6 +27,7 @@ from tigerfox.config import as_dict, mark_value, queue_numbers
 from tigerfox.control import pinning, privileges
 from tigerfox.control.crew import Crew, Seat
 from tigerfox.control.instance import write_atomically
+from tigerfox.control.offload import Offloader
 from tigerfox.control.reloading import Reloading
 from tigerfox.control.scribe import Scribe
 from tigerfox.control.service import Service
@@ -57,7 +58,7 @@ class Supervisor:
         self.stopping = None
         self.reopen = False
         self.hooked = False
-        self.blocks = self.rates = self.control = self.crew = self.scribe = self.service = None
+        self.blocks = self.rates = self.control = self.crew = self.scribe = self.offloader = self.service = None
         self.seats = []
         self.replies = ()
         self.selector = selectors.DefaultSelector()
@@ -117,6 +118,8 @@ class Supervisor:
                   "failure": self.config.failure, "depth": self.config.flows.depth}
         self.crew = Crew(self.seats, shared, user, self.log, self.forget)
         self.scribe = Scribe(self.config.eve, self.instance, self.seats, self.log, self._forget_all, plan.housekeeping)
+        self.offloader = Offloader(self.config.netfilter, self.instance, self.blocks, self.log, self._forget_all,
+                                   plan.housekeeping)
         self.service = Service(str(self.instance.socket), self.selector, self._request)
         self.use(self.loaded)
         self.crew.start_due()
@@ -199,7 +202,8 @@ class Supervisor:
         if self.config.netfilter.install and self.stopping is None:
             self.hooked = True
             self._write_settings()       # a supervisor that is killed leaves word of its chain
-            netfilter.up(self.config)
+            self.offloader.hooked = netfilter.up_with_offload(self.config, self.log)
+            self.offloader.start_due()
 
     # The loop
 
@@ -209,6 +213,7 @@ class Supervisor:
         self.crew.reap()
         self.crew.start_due()
         self.scribe.keep()
+        self.offloader.keep()
         if self.reopen:
             self.reopen = False
             self.scribe.reopen()
@@ -275,7 +280,8 @@ class Supervisor:
 
         states = {seat.number: {"state": seat.state, "age": seat.progress.age(time.monotonic())} for seat in self.seats}
         pages = {seat.number: seat.page for seat in self.seats}
-        client.answer(collect(self.about(), pages, self.blocks, self.rates, self._rows, self.scribe.report(), states))
+        client.answer(collect(self.about(), pages, self.blocks, self.rates, self._rows,
+                              {"eve": self.scribe.report(), "offload": self.offloader.report()}, states))
 
     def _stop(self, client):
         self.stopping = self.stopping or "`tigerfox stop`"
@@ -316,6 +322,9 @@ class Supervisor:
     def _unhook(self):
         from tigerfox.control import netfilter
 
+        if self.offloader is not None:
+            self.offloader.stop(STOP_SECONDS)
+            self.offloader.hooked = False
         if self.hooked:
             netfilter.down(self.config)
             self.hooked = False

@@ -72,6 +72,7 @@ def unseen(offered, workers):
 
 
 def _from_files(instance):
+    from tigerfox.control.offload import read_report as read_offload
     from tigerfox.dataplane.blocks import Blocks
     from tigerfox.dataplane.queue import queue_rows
     from tigerfox.dataplane.rates import Rates
@@ -83,15 +84,17 @@ def _from_files(instance):
         about = json.loads(instance.settings.read_text(encoding="utf-8"))
     pages = {number: WorkerPage.open(str(path)) for number, path in instance.pages().items()}
     return collect(about, pages, Blocks.open(str(instance.blocks)), Rates.open(str(instance.rates)), queue_rows(),
-                   read_report(instance), {})
+                   {"eve": read_report(instance), "offload": read_offload(instance)}, {})
 
 
-def collect(about, pages, blocks, rates, rows, eve, states):
+def collect(about, pages, blocks, rates, rows, reports, states):
     """Return the status as a dict of plain values.
 
     ``about`` is what the supervisor says of itself, ``pages`` are WorkerPages by queue, ``rows`` is what queue_rows()
-    says, ``eve`` the event writer's report, ``states`` what the supervisor knows of each worker, by queue.
+    says, ``reports`` those of the event writer (eve) and the block offload, ``states`` what the supervisor
+    knows of each worker, by queue.
     """
+    eve, offload = reports["eve"], reports["offload"]
     snapshots = {number: page.snapshot() for number, page in pages.items()}
     workers = [_worker(number, counts, rows.get(number, {}), states.get(number, {}))
                for number, counts in snapshots.items()]
@@ -102,7 +105,7 @@ def collect(about, pages, blocks, rates, rows, eve, states):
         "losses": _losses(workers, eve), "workers": workers, "totals": total,
         "reasons": _reasons(snapshots.values()),
         "rules": {name: about.get(name) for name in ("rules", "generation", "left_out")},
-        "blocks": blocks.counters(), "rates": rates.counters(),
+        "blocks": blocks.counters(), "offload": offload, "rates": rates.counters(),
         "events": {"written": sum(counts["events_written"] for counts in snapshots.values()), "eve": eve},
         "iptables": about.get("hooked"),
     }
@@ -209,12 +212,25 @@ def _fragment_line(totals):
             f"doubles {totals['fragments_duplicate']:,}, overlaps {totals['fragments_overlapping']:,}")
 
 
+def _offload_line(offload):
+    if not offload.get("on", bool(offload)):
+        return "offload off: blocks are enforced in user space"
+    if "declared" not in offload:
+        return "offload begins"
+    packets = offload["packets"]
+    kinds = ", ".join(f"{name} {count:,}" for name, count in packets.items() if count)
+    return (f"offload {offload['enforced']:,} of {offload['declared']:,} blocks enforced in the kernel, dropped there "
+            f"{sum(packets.values()):,} packets" + (f" ({kinds})" if kinds else "")
+            + (f"; {offload['error']}" if offload["error"] else ""))
+
+
 def _table_lines(found):
     blocks, rates, eve = found["blocks"], found["rates"], found["events"]["eve"]
     lines = [f"blocks {blocks['used']:,} of {blocks['size']:,}, added {blocks['inserted']:,}, "
              f"gave way {blocks['displaced']:,}, refused {blocks['rejected']:,}",
              f"rates  {rates['used']:,} of {rates['size']:,}, gave way {rates['displaced']:,}, "
              f"refused {rates['rejected']:,}"]
+    lines.append(_offload_line(found["offload"]))
     if found["totals"]["flows_created"]:
         lines.append(_inspection_line(found["totals"]))
     if any(found["totals"][name] for name in found["totals"] if name.startswith("fragments_")):
