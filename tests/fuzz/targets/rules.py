@@ -40,7 +40,7 @@ def seeds():
 
 def check(data):
     FILE.write_bytes(data)
-    lines = bytes(data).decode("utf-8", "replace").split("\n")
+    lines = bytes(data).decode("utf-8", "surrogateescape").split("\n")      # a byte that is no UTF-8 is one column
     try:
         found = load_rules([FILE], lenient=True)
     except RuleError as error:

@@ -95,17 +95,17 @@ cdef DnsFault name_labels(Reader *r, DnsMessage *m, AppBuffer *b, uint32_t start
         m.steps += 1
         if m.steps > DNS_MESSAGE_STEPS:
             return DNS_STEP_LIMIT
-        if steps > DNS_NAME_STEPS:
-            if not jumped:
-                return DNS_NAME_LONG
-            m.events |= DNS_EVENT_NAME_CUT
-            break
         if b.used - start > DNS_NAME_MAX:
             b.used = start + DNS_NAME_MAX
             m.events |= DNS_EVENT_NAME_CUT
             cut = True
             if jumped:
                 break
+        if steps > DNS_NAME_STEPS:
+            if not jumped:
+                return DNS_NAME_LONG
+            m.events |= DNS_EVENT_NAME_CUT
+            break
     if not jumped:
         r.at = at
     return DNS_NONE
