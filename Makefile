@@ -4,6 +4,7 @@
 #   make test     set up, then all tests (live queue tests need root; sudo is used where you are not root)
 #   make build    set up and compile only
 #   make bench    every figure of docs/performance.md again
+#   make bench-architectures   why not threads? every earlier design, measured (docs/architectures.md, 10 minutes)
 #   make clean    remove what a build made (the virtual environment too)
 
 PYTHON ?= python3
@@ -12,10 +13,10 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1
 SETTINGS := $(foreach name,TIGERFOX_REQUIRE_LIVE TIGERFOX_CORPUS,$(if $($(name)),$(name)=$($(name))))# sudo clears them
 SOURCES := setup.py pyproject.toml $(shell find tigerfox -name '*.pyx' -o -name '*.pxd')
 
-.PHONY: help setup build engines demo test bench clean
+.PHONY: help setup build engines demo test bench bench-architectures clean
 
 help:
-	@sed -n '3,8s/^#//p' Makefile
+	@sed -n '3,9s/^#//p' Makefile
 
 setup: $(VENV)/.packages
 
@@ -42,6 +43,11 @@ test: build engines
 
 bench: build
 	$(AS_ROOT) $(VENV)/bin/python -m bench
+
+bench-architectures: engines
+	$(VENV)/bin/python -m pip install --quiet 'matplotlib>=3.7'
+	-$(VENV)/bin/python -m pip install --quiet 'NetfilterQueue>=1.1' 'scapy>=2.5'
+	$(AS_ROOT) $(VENV)/bin/python -m bench.architectures
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache

@@ -60,7 +60,7 @@ def start_tigerfox(topology, image):
     return pid
 
 
-def serve(image, ready):
+def serve(image, ready, number=QUEUE):
     """The worker itself: what the supervisor does, without the supervision."""
     from tigerfox._fast import Worker
     from tigerfox.dataplane.blocks import Blocks
@@ -73,9 +73,9 @@ def serve(image, ready):
     control = ControlPage.create()
     control.set_generation(1)
     rules = CompiledRules.from_buffer(image, 1)
-    held = QueueSocket(QUEUE, COPY_RANGE, QUEUE_LENGTH)
+    held = QueueSocket(number, COPY_RANGE, QUEUE_LENGTH)
     policies = {"malformed": "drop", "unparsed": "drop", "no_verdict": "accept"}
-    worker = Worker(held.fileno(), QUEUE, COPY_RANGE, WorkerPage.create(None), Blocks.create(None), Rates.create(None),
+    worker = Worker(held.fileno(), number, COPY_RANGE, WorkerPage.create(None), Blocks.create(None), Rates.create(None),
                     rules, policies, (-1, -1), control)
     os.write(ready, b"!")
     worker.run()
