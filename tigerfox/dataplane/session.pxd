@@ -14,7 +14,8 @@ cdef enum:
     SESSION_HEAD = 32768         # bytes of an HTTP head and what is made of it
     SESSION_BODY = 102400        # bytes of a body (Suricata: request-body-limit, response-body-limit), or of a TLS or DNS message
     SESSION_STATE = 16384        # bytes of a Session, with room to grow
-    SESSION_SIZE = SESSION_STATE + 2 * (STREAM_WINDOW + SESSION_HEAD + SESSION_BODY)
+    SESSION_COLOUR = 4544        # of padding, so that slots begin in different sets of the caches (71 lines)
+    SESSION_SIZE = SESSION_STATE + 2 * (STREAM_WINDOW + SESSION_HEAD + SESSION_BODY) + SESSION_COLOUR
     WAIT_RULES = 48              # rules that wait for more of a message or stream
     FIRED_RULES = 24             # rules that have matched in it
     TUNNELS = 4                  # changes of protocol that are followed in a connection

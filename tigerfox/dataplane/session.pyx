@@ -8,7 +8,7 @@ Layout
     Shared memory, made by the supervisor without reserving it: pages come into being as they are touched, so a short HTTP
     exchange costs some tens of kilobytes, whatever SESSION_SIZE says. Free slots are used again last in, first out.
 
-        | SharedHeader | SessionState | slot: Session | window x 2 | head x 2 | body x 2 | slot ...
+        | SharedHeader | SessionState | slot: Session | window x 2 | head x 2 | body x 2 | colour | slot ...
 
     TLS and DNS over TCP use `body` for their text: a connection speaks one protocol.
 
