@@ -22,6 +22,7 @@ BENCHES = {
     "flows": "nanoseconds a packet in the flow table and the streams, 1 to 1,000,000 connections (about a minute)",
     "replay": "packets a second of replay over real HTTP traffic, beside Suricata where it is installed (root, some minutes)",
     "fanout": "how evenly 200 connections of one client are dealt out to 8 queues (root, about a minute)",
+    "offload": "requests a second beside a flood of blocked sources, dropped in the kernel or not (root, about 3 minutes)",
     "blocks": "the block table: look-ups, import, inserts while two processes read (some seconds)",
 }
 
