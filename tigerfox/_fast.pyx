@@ -116,12 +116,15 @@ cdef inline void message_read(Lane *lane, Queue *q, int i) noexcept nogil:
         packet_read(lane, &lane.packets[i])
 
 
-cdef void message_judge(Lane *lane, Queue *q, Packet *p, int kind) noexcept nogil:
+cdef void message_judge(Lane *lane, Queue *q, Packet *p, int kind, uint32_t mark) noexcept nogil:
     if kind == MESSAGE_PACKET or kind == MESSAGE_TRUNCATED:
         lane.stats.truncated += kind == MESSAGE_TRUNCATED
         queue_follow(q, <uint32_t>p.number)
         packet_judge(lane, p)
-        queue_verdict(q, <uint32_t>p.number, <Verdict>p.verdict)
+        if bypass_begins(lane, p, mark):
+            queue_mark(q, <uint32_t>p.number, mark | lane.bypass_bit)
+        else:
+            queue_verdict(q, <uint32_t>p.number, <Verdict>p.verdict)
     elif kind == MESSAGE_UNCOPIED:
         queue_follow(q, <uint32_t>p.number)
         queue_verdict(q, <uint32_t>p.number, VERDICT_REPEAT)
@@ -138,7 +141,7 @@ cdef int batch_judge(Lane *lane, Queue *q, int n) noexcept nogil:
     for i in range(n):
         message_read(lane, q, i)
     for i in range(n):
-        message_judge(lane, q, &lane.packets[i], lane.kinds[i])
+        message_judge(lane, q, &lane.packets[i], lane.kinds[i], q.marks[i])
     cdef int failed = queue_send(q)
     inspection_tidy(lane, q.now_ns)
     batch_count(lane, q, n, failed == 0)

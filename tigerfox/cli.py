@@ -101,6 +101,8 @@ def start(
     iptables: Annotated[bool, typer.Option(
         "--iptables", help="Add the iptables chain, remove it at stop.")] = None,
     hook: Annotated[str, typer.Option(help="forward (the default), input or output: the last two can lock you out.")] = None,
+    bypass: Annotated[str, typer.Option(
+        help="on (the default) or off: with --iptables, leave to the kernel what no rule can match any more.")] = None,
     fanout: Annotated[str, typer.Option(help="balance (by addresses), flow (by connection) or cpu.")] = None,
     offload: Annotated[str, typer.Option(
         help="on or off: drop what is blocked in the kernel, before the queues (on where nf_tables and nft are there).")] = None,

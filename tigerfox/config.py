@@ -114,6 +114,13 @@ def mark_value(value):
     return int(found[1], 0) if found and int(found[1], 0) < 1 << 32 else None
 
 
+def two_bits(value):
+    """Check for a mask of two bits."""
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,8}", str(value)) or int(value, 16).bit_count() != 2:
+        raise ValueError('write a mask of two bits as "0x3000000"')
+    return str(value)
+
+
 def copy_range(value):
     """Check for "auto" or a number of bytes."""
     return value if value == "auto" else integer(64, MAX_COPY_RANGE)(value)
@@ -256,6 +263,8 @@ class Netfilter:
     hook: str = setting("forward", choice("forward", "input", "output"), "which traffic is judged")
     fanout: str = setting("balance", choice("balance", "flow", "cpu"), "how packets are dealt to the queues")
     mark_mask: str = setting("", text, 'fanout "flow": bits of the connection mark, "": 0x00ff0000; "none": a hash of ports')
+    bypass: str = setting("on", choice("on", "off"), "leave to the kernel what no rule can match any more")
+    bypass_mark: str = setting("0x3000000", two_bits, "two bits of the connection mark; the lower one of the packet mark too")
     skip_mark: str = setting("0x100000/0x100000", mark, 'mark of our replies, which are not queued')
     allow: tuple = setting((), words, 'TCP from and to these is never queued: "192.0.2.7:22", "[2001:db8::/32]:22"')
     loopback: bool = setting(False, flag, "hooks input and output: judge the interface lo as well")

@@ -2,7 +2,8 @@
 # Sourced by up.sh, down.sh and status.sh: which tools are asked, and what belongs to TigerFox.
 #
 # Everything TigerFox adds stands in the table mangle: the chain NAME, beside it NAME-Q and NAME-END where a fan-out
-# needs them, and one jump in each hook. Nothing else is read as ours and nothing else is touched.
+# needs them, NAME-B and NAME-K where connections may be left to the kernel, and one jump in each hook.
+# Nothing else is read as ours and nothing else is touched.
 
 TABLE=mangle
 NAME=TIGERFOX
@@ -28,7 +29,7 @@ value_of() { # option, number of arguments left: complains when the option's val
 check_name() {
     case $NAME in
     '' | -* | *[!A-Za-z0-9_-]*) die 2 "--name $NAME: use letters, digits, _ and -." ;;
-    *-Q | *-END) die 2 "--name $NAME: names that end in -Q or -END are used inside; choose another." ;;
+    *-Q | *-END | *-B | *-K) die 2 "--name $NAME: names that end in -Q, -END, -B or -K are used inside; choose another." ;;
     INPUT | FORWARD | OUTPUT | PREROUTING | POSTROUTING | ACCEPT | DROP | RETURN | QUEUE)
         die 2 "--name $NAME: iptables has that name itself; choose another." ;;
     esac
@@ -86,7 +87,7 @@ saved() { # family: the table as it is; nothing when it cannot be read
 }
 
 own_chains() { # family: those of our chains that exist
-    saved "$1" | sed -n "s/^:\(${NAME}\|${NAME}-Q\|${NAME}-END\) .*/\1/p"
+    saved "$1" | sed -n "s/^:\(${NAME}\|${NAME}-Q\|${NAME}-END\|${NAME}-B\|${NAME}-K\) .*/\1/p"
 }
 
 jump_pattern() { # the jumps that up.sh adds, as they stand in the table
@@ -99,8 +100,8 @@ own_jumps() { # family
 }
 
 foreign_jumps() { # family: rules of others that lead into our chains
-    saved "$1" | grep -E -e "-[jg] (${NAME}|${NAME}-Q|${NAME}-END)( |\$)" |
-        grep -E -v -e "^-A (${NAME}|${NAME}-Q|${NAME}-END) " -e "$(jump_pattern)"
+    saved "$1" | grep -E -e "-[jg] (${NAME}|${NAME}-Q|${NAME}-END|${NAME}-B|${NAME}-K)( |\$)" |
+        grep -E -v -e "^-A (${NAME}|${NAME}-Q|${NAME}-END|${NAME}-B|${NAME}-K) " -e "$(jump_pattern)"
 }
 
 drop_jumps() { # family: the lines for iptables-restore that take our jumps away

@@ -41,7 +41,7 @@ records() { # family: "hook FAMILY NAME" and "rule FAMILY CHAIN PACKETS BYTES QU
     "$(tool "$1" -save)" -c -t "$TABLE" 2>/dev/null | awk -v family="$1" -v name="$NAME" '
         $2 != "-A" || $1 !~ /^\[/ { next }
         $NF == name && $3 ~ /^(FORWARD|INPUT|OUTPUT)$/ { print "hook", family, tolower($3); next }
-        $3 == name || $3 == name "-Q" || $3 == name "-END" {
+        $3 == name || $3 == name "-Q" || $3 == name "-END" || $3 == name "-B" || $3 == name "-K" {
             split(substr($1, 2, length($1) - 2), count, ":")
             queues = "-"
             for (i = 4; i < NF; i++) if ($i == "--queue-num" || $i == "--queue-balance") queues = $(i + 1)

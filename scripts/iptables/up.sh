@@ -22,6 +22,9 @@ it once. Each family changes in one transaction; when IPv6 fails, IPv4 is taken 
                          flow     by connection, in turn, both directions on the same queue
   --mark-mask MASK|none  --fanout flow: the bits of the connection mark that TigerFox may use (default 0x00ff0000).
                          Contiguous, room for the number of queues + 1. none: by a hash of addresses and ports instead
+  --bypass-mark MASK     leave connections to the kernel of which TigerFox says that no rule can match them any more; MASK
+                         is two bits, 0x3000000 for instance: of the connection mark one for each direction, and the
+                         lower one of the packet mark, in packets that come back from a queue. All other bits stay
   --fail open|closed     nobody listens on a queue: open lets packets pass (--queue-bypass), closed drops them (default)
   --skip-mark V/M        on output, packets of this machine with this mark are left out: TigerFox's own resets and ICMP
                          errors. Elsewhere the mark means nothing: a bit that somebody else sets is no way round the rules
@@ -54,6 +57,11 @@ do fragments that no connection tracking put together. What remains: rules of th
 see the mark; on --hook input there is no later hook, so the local socket sees it (tcp_fwmark_accept, SO_RCVMARK); on
 --hook output the packet is routed once more, as after any mark.
 
+--bypass-mark: a packet that TigerFox sends back with the packet bit has been judged. NAME-B takes that bit away, sets the
+connection's bit of the packet's direction, and accepts; from then on NAME-K accepts TCP and UDP of that direction. A SYN, and
+what connection tracking calls RELATED, takes both bits away: that is another connection, and has to be judged. Two instances
+need masks of their own. It turns connection tracking on, as every match of connections does.
+
 Exit codes: 0 done, 1 failed, 2 usage, 3 missing privilege, program or kernel feature.
 HELP
 }
@@ -64,6 +72,7 @@ FANOUT=balance
 MASK=
 MASK_DEFAULT=0x00ff0000
 MASK_GIVEN=no
+BYPASS=
 FAIL=closed
 SKIP=
 ALLOW=
@@ -83,6 +92,7 @@ read_arguments() {
         --queues) QUEUES=$2 ;;
         --fanout) FANOUT=$2 ;;
         --mark-mask) MASK=$2; MASK_GIVEN=yes ;;
+        --bypass-mark) BYPASS=$2 ;;
         --fail) FAIL=$2 ;;
         --skip-mark) SKIP=$2 ;;
         --offload) OFFLOAD=$2 ;;
@@ -133,6 +143,18 @@ check_mask() {
     [ "$COUNT" -le "$room" ] || die 2 "--mark-mask $MASK: room for $room queues, $COUNT are asked for; give more bits."
 }
 
+check_bypass() {
+    [ -n "$BYPASS" ] || return 0
+    is_mark "$BYPASS" || die 2 "--bypass-mark $BYPASS: use a mask of two bits, e.g. 0x3000000."
+    ORIGINAL=$((BYPASS & -BYPASS))
+    REPLY=$((BYPASS ^ ORIGINAL))
+    { [ $REPLY -ne 0 ] && [ $((REPLY & REPLY - 1)) -eq 0 ]; } ||
+        die 2 "--bypass-mark $BYPASS: use a mask of two bits, e.g. 0x3000000."
+    case $MASK in '' | none) ;; *) [ $((BYPASS & MASK)) -eq 0 ] ;; esac || die 2 "--bypass-mark $BYPASS: it shares bits with --mark-mask $MASK."
+    [ $((ORIGINAL & 0x5446ffff)) -eq 0 ] || [ "$FANOUT" != flow ] ||
+        die 2 "--bypass-mark $BYPASS: its lower bit is used by --fanout flow; choose one of 0xaba90000."
+}
+
 check_skip() {
     [ -n "$SKIP" ] || return 0
     { [ "${SKIP%%/*}/${SKIP#*/}" = "$SKIP" ] && is_mark "${SKIP%%/*}" && is_mark "${SKIP#*/}" && [ $((${SKIP#*/})) -ne 0 ]; } ||
@@ -151,6 +173,7 @@ check_arguments() {
     check_queues
     is_number "$OFFLOAD" && [ "$OFFLOAD" -le 16777216 ] || die 2 "--offload $OFFLOAD: use a number up to 16777216, 0 for none."
     check_mask
+    check_bypass
     check_skip
     for entry in $ALLOW; do split_allow "$entry"; done
 }
@@ -242,6 +265,25 @@ deal_rules() { # connections that have a queue find it in NAME-Q; the others are
     echo "-A $NAME $(to_queues)"
 }
 
+bypass_rules() { # what comes back from a queue, and connections that are left to the kernel
+    [ -n "$BYPASS" ] || return 0
+    packet=$(printf '0x%x' "$ORIGINAL")
+    both=$(printf '0x%x' "$((BYPASS))")
+    echo "-A $NAME -m mark --mark $packet/$packet -j $NAME-B"
+    echo "-A $NAME -m connmark ! --mark 0x0/$both -j $NAME-K"
+    echo "-A $NAME-B -j MARK --set-xmark 0x0/$packet"
+    echo "-A $NAME-K -p tcp -m tcp --tcp-flags SYN SYN -j CONNMARK --set-xmark 0x0/$both"
+    echo "-A $NAME-K -m conntrack --ctstate RELATED -j CONNMARK --set-xmark 0x0/$both"
+    for direction in ORIGINAL REPLY; do
+        [ $direction = ORIGINAL ] && bit=$packet || bit=$(printf '0x%x' "$REPLY")
+        echo "-A $NAME-B -m conntrack --ctstate NEW,ESTABLISHED --ctdir $direction -j CONNMARK --set-xmark $bit/$bit"
+        for protocol in tcp udp; do
+            echo "-A $NAME-K -p $protocol -m connmark --mark $bit/$bit -m conntrack --ctdir $direction -j ACCEPT"
+        done
+    done
+    echo "-A $NAME-B -j ACCEPT"
+}
+
 queue_rules() {
     if [ "$FANOUT" != flow ] || [ "$COUNT" -eq 1 ]; then
         echo "-A $NAME $(to_queues)"
@@ -254,6 +296,7 @@ queue_rules() {
 
 wanted_chains() {
     echo "$NAME"
+    if [ -n "$BYPASS" ]; then printf '%s\n' "$NAME-B" "$NAME-K"; fi
     if [ "$FANOUT" = flow ] && [ "$COUNT" -gt 1 ]; then
         if [ -n "$MASK" ]; then echo "$NAME-Q"; else echo "$NAME-END"; fi
     fi
@@ -280,6 +323,7 @@ transaction() { # family: what iptables-restore is given; first what is there go
     drop_jumps "$1"
     own_chains "$1" | grep -v -x -F "$(wanted_chains)" | sed 's/^/-X /'
     allow_rules "$1"
+    bypass_rules
     queue_rules
     hook_rules
     echo COMMIT

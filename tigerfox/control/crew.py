@@ -39,6 +39,7 @@ class Job:
     replies: object
     failure: object
     depth: int
+    bypass_bit: int
     rules: object
     copy_range: int
     settle_to: int

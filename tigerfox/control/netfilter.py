@@ -20,7 +20,8 @@ _ERRORS = {2: UsageError, 3: MissingError}
 class ChainSettings:
     """What up.sh is asked for; see ``scripts/iptables/up.sh --help`` for the meaning of each.
 
-    ``first`` and ``last`` are queue numbers; ``mark_mask`` and ``skip_mark`` are texts as up.sh takes them, "" for none.
+    ``first`` and ``last`` are queue numbers; ``mark_mask``, ``bypass_mark`` and ``skip_mark`` are texts as up.sh takes
+    them, "" for none.
     Every function of this module takes one of these, or a Config.
     """
 
@@ -30,6 +31,7 @@ class ChainSettings:
     fanout: str = "balance"
     fail: str = "closed"
     mark_mask: str = ""
+    bypass_mark: str = ""
     skip_mark: str = ""
     allow: tuple = ()
     loopback: bool = False
@@ -52,8 +54,8 @@ def chain_settings(config):
                          f"{numbers[0]}:{numbers[0] + len(numbers) - 1}.")
     part = config.netfilter
     return ChainSettings(numbers[0], numbers[-1], (part.hook,), part.fanout, config.failure.worker_dead, part.mark_mask,
-                         part.skip_mark, part.allow, part.loopback, part.chain, part.family, part.frontend,
-                         0 if part.offload == "off" else part.offload_entries)
+                         part.bypass_mark if part.bypass == "on" else "", part.skip_mark, part.allow, part.loopback, part.chain,
+                         part.family, part.frontend, 0 if part.offload == "off" else part.offload_entries)
 
 
 def scripts_dir():
@@ -74,6 +76,8 @@ def up(settings, dry_run=False):
         arguments += ["--allow", address]
     if settings.mark_mask:
         arguments += ["--mark-mask", settings.mark_mask]
+    if settings.bypass_mark:
+        arguments += ["--bypass-mark", settings.bypass_mark]
     if settings.skip_mark:
         arguments += ["--skip-mark", settings.skip_mark]
     if settings.offload:
@@ -125,6 +129,15 @@ def packets_offered(settings):
     """
     found = counters(settings)
     return sum(rule["packets"] for family in ("ipv4", "ipv6") for rule in found[family]["rules"] if rule["queues"])
+
+
+def packets_left(settings):
+    """Return what the chain accepted of connections left to the kernel: {"packets": ..., "bytes": ...}."""
+    found = counters(settings)
+    chain = f"{chain_settings(settings).name}-K"
+    rules = [rule for family in ("ipv4", "ipv6") for rule in found[family]["rules"]
+             if rule["chain"] == chain and rule["rule"].endswith("-j ACCEPT")]
+    return {what: sum(rule[what] for rule in rules) for what in ("packets", "bytes")}
 
 
 def _run(script, settings, arguments, accepted=(0,)):

@@ -73,6 +73,7 @@ class Reloading:
     def _done(self, behind, now):
         report, self._report = self._report, None
         report["behind"] = behind
+        self._supervisor.bypass.turn(self._supervisor.crew, self._supervisor.blocks)
         report["seconds"] = round(now - report.pop("started"), 3)
         self._supervisor.log.info("reloaded: generation %d, %d rules, %.3f s", report["generation"], report["rules"],
                                   report["seconds"])

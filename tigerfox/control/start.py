@@ -44,6 +44,7 @@ def options(given):
         "rules.lenient": given["lenient"], "rules.cache": "none" if given.get("no_cache") else None,
         "netfilter.install": given["iptables"], "netfilter.hook": given["hook"],
         "netfilter.fanout": given.get("fanout"), "netfilter.offload": given.get("offload"),
+        "netfilter.bypass": given.get("bypass"),
         "netfilter.allow": given.get("allow") or None,
         "eve.file": given["eve"], "paths.run_dir": given["run_dir"],
     }

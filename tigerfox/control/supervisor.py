@@ -21,10 +21,12 @@ import selectors
 import signal
 import socket
 import time
+from dataclasses import replace
 
 from tigerfox._version import __version__
 from tigerfox.config import as_dict, mark_value, queue_numbers
 from tigerfox.control import pinning, privileges
+from tigerfox.control.bypass import Bypass
 from tigerfox.control.crew import Crew, Seat
 from tigerfox.control.instance import write_atomically
 from tigerfox.control.offload import Offloader
@@ -63,6 +65,7 @@ class Supervisor:
         self.replies = ()
         self.selector = selectors.DefaultSelector()
         self.reloading = Reloading(self)
+        self.bypass = Bypass(config.netfilter, log)
         self._swept = 0
         self._rows = {}
         self._handlers = {}
@@ -113,9 +116,10 @@ class Supervisor:
         self._open_queues(numbers, plan)
         self._open_memory(left)
         self._open_replies()
+        self._begin_bypass()
         pinning.pin_self(plan.housekeeping if self.config.cpu.pin != "none" else None)
         shared = {"blocks": self.blocks, "rates": self.rates, "control": self.control, "replies": self.replies,
-                  "failure": self.config.failure, "depth": self.config.flows.depth}
+                  "failure": self.config.failure, "depth": self.config.flows.depth, "bypass_bit": self.bypass.bit}
         self.crew = Crew(self.seats, shared, user, self.log, self.forget)
         self.scribe = Scribe(self.config.eve, self.instance, self.seats, self.log, self._forget_all, plan.housekeeping)
         self.offloader = Offloader(self.config.netfilter, self.instance, self.blocks, self.log, self._forget_all,
@@ -182,6 +186,13 @@ class Supervisor:
             os.replace(self.instance.saved_blocks, aside)
             self.log.warning("the saved block table cannot be used (%s); it is kept as %s", error, aside)
 
+    def _begin_bypass(self):
+        """Leave nothing to the kernel where it cannot be taken back."""
+        if not self.bypass.begin():
+            self.log.warning("--bypass is off: this kernel does not list its connections")
+            self.config = replace(self.config, netfilter=replace(self.config.netfilter, bypass="off"))
+            self.bypass = Bypass(self.config.netfilter, self.log)
+
     def _open_replies(self):
         from tigerfox.dataplane.reply import open_reply_sockets
 
@@ -219,6 +230,7 @@ class Supervisor:
             self.scribe.reopen()
         self._watch()
         self._sweep()
+        self.bypass.turn(self.crew, self.blocks)
         self.reloading.turn()
         self.service.expire()
 
@@ -312,7 +324,7 @@ class Supervisor:
     def _close(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)      # what we call inherits it: a second Ctrl-C breaks nothing off
-        for step in (self._unhook, self._drain, self._end_workers, self._end_scribe, self._save_blocks,
+        for step in (self._unhook, self.bypass.end, self._drain, self._end_workers, self._end_scribe, self._save_blocks,
                      self._close_rest, self.instance.release, self._restore_signals):
             try:
                 step()

@@ -14,6 +14,10 @@ from tigerfox.dataplane.session cimport SessionTable
 # why its bytes cannot be judged.
 cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept nogil
 
+# The packet inspected last belongs to a connection that is left to the kernel: give up what was kept for it. False: it was
+# left before.
+cdef bint detect_bypass(Detect *d) noexcept nogil
+
 # Give back what flows that are over have held; a few at a time.
 cdef void detect_tidy(Detect *d, uint64_t now_ns) noexcept nogil
 

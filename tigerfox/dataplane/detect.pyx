@@ -34,12 +34,14 @@ from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport Bytes
 from tigerfox.dataplane.message cimport datagram_read, stream_read
 from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PORTS, PACKET_STREAMED, Packet, payload_there
+from tigerfox.dataplane.reach cimport (
+    REACH_ANY, REACH_DECIDED, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_TLS, REACH_TLS_DEEP)
 from tigerfox.dataplane.reason cimport R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_UNSEEN, R_STREAM_URGENT
 from tigerfox.dataplane.scan cimport scan_view
 from tigerfox.dataplane.scene cimport *
 from tigerfox.dataplane.session cimport *
 from tigerfox.dataplane.stream cimport *
-from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_URG
+from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_SYN, TCP_URG
 
 cdef enum:
     PROTO_UDP = 17
@@ -255,22 +257,88 @@ cdef void matches_of_flow(const RuleSet *rs, Packet *p) noexcept nogil:
     p.match_count = <uint8_t>kept
 
 
+cdef uint8_t reach_of(const Scene *s) noexcept nogil:
+    """What is known of the packet's connection, for who asks whether rules can still match it.
+
+    A TCP connection is left alone until its handshake is over, so that rules of a later set see it as established.
+    """
+    cdef const Session *session = s.session
+    cdef bint deep
+    if s.flow == NULL:
+        return REACH_NEVER
+    if s.p.flow.proto != PROTO_TCP:
+        return REACH_FAILED if s.flow.app == APP_FAILED else REACH_ANY
+    if s.p.tcp_flags & TCP_SYN or not s.flow.flags & (FLOW_OPENED | FLOW_MIDSTREAM):
+        return REACH_NEVER
+    if session == NULL:
+        return REACH_ANY
+    deep = session.streams[0].skipped and session.streams[1].skipped
+    if s.flow.app == APP_FAILED:
+        return REACH_FAILED_DEEP if deep else REACH_FAILED
+    if s.flow.app == APP_TLS and session.app_done[0] and session.app_done[1]:
+        return REACH_TLS_DEEP if deep else REACH_TLS
+    return REACH_ANY
+
+
+cdef bint flow_decided(Detect *d, Flow *f, const Packet *p) noexcept nogil:
+    """Whether the kernel has this connection already, under these rules. Under others it is one whose middle was not seen."""
+    if f.bypassed == 0 or p.flow.proto == PROTO_TCP and p.tcp_flags & TCP_SYN:
+        return False
+    if f.bypassed == d.rules.generation:
+        d.reach = REACH_DECIDED
+        return True
+    f.bypassed = 0
+    return False
+
+
+cdef bint detect_bypass(Detect *d) noexcept nogil:
+    """Nothing can match the connection of the packet inspected last: give up what was kept for it; False: it was so before.
+
+    Its acknowledgements will not be seen, so its stream is not followed again; a SYN makes another connection of it.
+    """
+    cdef Flow *f = d.flow
+    if f == NULL or f.bypassed == d.rules.generation:
+        return f == NULL
+    f.bypassed = d.rules.generation
+    f.flags |= FLOW_DEAF
+    if f.key.proto == PROTO_TCP:
+        f.state = FLOW_CLOSED
+    if f.session != <uint32_t>NO_SESSION:
+        session_release(d.sessions, f.session)
+        f.session = NO_SESSION
+    return True
+
+
 cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept nogil:
     cdef Scene s
-    cdef Bytes own = packet_payload(p)
+    cdef Reason found
     memset(&s, 0, sizeof(Scene))
     s.d, s.p, s.key = d, p, key
+    found = scene_inspect(&s)
+    d.flow = s.flow
+    if d.reach != REACH_DECIDED:
+        d.reach = reach_of(&s)
+    return found
+
+
+cdef Reason scene_inspect(Scene *s) noexcept nogil:
+    cdef Detect *d = s.d
+    cdef Packet *p = s.p
+    cdef Bytes own = packet_payload(p)
+    d.reach = REACH_NEVER
     if d.rules.needs_flows:
         s.flow = flow_track(d.flows, p, &s.side)
         orphans_release(d)
+        if s.flow != NULL and flow_decided(d, s.flow, p):
+            return R_NONE
         if p.match_count and s.flow != NULL and s.flow.packets[<int>s.side] > 1:
             matches_of_flow(d.rules, p)
     if p.flow.proto == PROTO_TCP and s.flow != NULL and p.flags & PACKET_PORTS:
-        return segment_inspect(&s, &own)
+        return segment_inspect(s, &own)
     if p.flow.proto == PROTO_UDP and s.flow != NULL and d.rules.needs_apps and own.n:
         s.payload = own
-        datagram_read(&s)
-    payload_of_packet(&s, &own, False)
+        datagram_read(s)
+    payload_of_packet(s, &own, False)
     return R_NONE
 
 

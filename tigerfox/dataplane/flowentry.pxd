@@ -69,7 +69,7 @@ cdef struct Flow:                # its worker only; 320 bytes, what a look-up re
     uint32_t filed               # Unix seconds at which it was put at the end of its list
     uint32_t older               # number + 1, 0 none; likewise:
     uint32_t newer
-    uint32_t spare
+    uint32_t bypassed            # generation of the rules under which nothing of it can match any more; 0: not so
     uint64_t id                  # for events; unique in the instance, below 2**53
     uint64_t since_ns            # Unix time of the first packet
     TcpSide tcp[2]               # by the side that sends: TO_SERVER is what the client sends

@@ -8,14 +8,16 @@ from tigerfox.dataplane.capture cimport Capture
 from tigerfox.dataplane.control cimport ControlPage
 from tigerfox.dataplane.defrag cimport (
     Defrag, DefragCounts, Piece, Reassembly, Tracker, defrag_add, defrag_refuse, defrag_release, defrag_whole)
-from tigerfox.dataplane.detect cimport Detection, detect_packet, detect_tidy
+from tigerfox.dataplane.detect cimport Detection, detect_bypass, detect_packet, detect_tidy
 from tigerfox.dataplane.events cimport EVENT_ALERT, EVENT_DROP, EventRing, event_push
 from tigerfox.dataplane.flow cimport FlowCounts
 from tigerfox.dataplane.image cimport DIM_COUNT, NO_RULE, CompiledRules, Rule, RuleSet
 from tigerfox.dataplane.match cimport rules_match, rules_of_part
-from tigerfox.dataplane.packet cimport PACKET_FRAGMENT, PACKET_MATCHES, VERDICT_ACCEPT, VERDICT_DROP, Packet, Verdict
+from tigerfox.dataplane.packet cimport (
+    PACKET_BARE, PACKET_FRAGMENT, PACKET_MATCHES, PACKET_PORTS, PACKET_TUNNEL, VERDICT_ACCEPT, VERDICT_DROP, Packet, Verdict)
 from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue
 from tigerfox.dataplane.rates cimport RateTable
+from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, ReachOf, reach_ask, reach_silent
 from tigerfox.dataplane.reason cimport (
     CLASS_MALFORMED, CLASS_PASS, CLASS_STOP, CLASS_UNPARSED, R_BLOCKED_PAIR, R_BLOCKED_SOURCE, R_FRAG_DROPPED, R_NONE,
     R_REJECT, Reason, ReasonClass, reason_class)
@@ -23,6 +25,7 @@ from tigerfox.dataplane.reply cimport ReplySockets, reply_send
 from tigerfox.dataplane.scene cimport Detect, DetectCounts
 from tigerfox.dataplane.session cimport SessionCounts
 from tigerfox.dataplane.stats cimport WorkerStats
+from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_SYN
 from tigerfox.dataplane.verdict cimport Decision
 
 cdef enum ExitReason:            # why a loop ended; 0: it has not
@@ -35,6 +38,9 @@ cdef enum:
     TURNS_PER_LOOK = 4096        # turns after which Python looks at signals, however busy the queue is
     EVENTS_PER_PACKET = 4 * PACKET_MATCHES + 1    # fragment and whole, and the same inside the tunnel, and a drop
     REPLAY_GROUP = 16            # packets of a capture that are read before the first is judged
+
+cdef enum:
+    PROTO_UDP = 17
 
 cdef struct Policies:            # Verdict by class of reason; set at bind, then constant
     uint8_t malformed
@@ -65,6 +71,9 @@ cdef struct Lane:                # its worker only
     Packet packets[QUEUE_BATCH]  # of the batch
     uint8_t kinds[QUEUE_BATCH]   # QueueMessage of each
     Packet inner_packet
+    Reach *reach                 # changed with rules
+    ReachOf reached              # of the outer packet
+    uint32_t bypass_bit          # of the packet mark; 0: no connection is left to the kernel
     bint pieces                  # a layer has a fragment that a verdict must be told
     Layer outer
     Layer inner
@@ -138,6 +147,9 @@ cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept
     candidates_clear(&lane.detect.pending)
     layer.packet.alone_count = 0
     layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, key, &lane.detect.pending)
+    lane.detect.reach, lane.detect.flow = REACH_NEVER if lane.rules.inspection_count else REACH_ANY, NULL
+    if layer == &lane.outer:
+        reach_ask(lane.reach, layer.packet, key, &lane.reached)
     if layer.packet.flags & PACKET_FRAGMENT:
         rules_of_part(lane.rules, layer.packet)
     elif lane.rules.inspection_count and parsed == R_NONE:
@@ -173,6 +185,30 @@ cdef inline void inspection_tidy(Lane *lane, uint64_t now_ns) noexcept nogil:
         detect_tidy(lane.detect, now_ns)
         detect_count(lane.stats, &lane.detect.counts)
         flows_count(lane.stats, &lane.detect.flows.counts, &lane.detect.sessions.counts)
+
+
+# ---- connections left to the kernel
+
+
+cdef inline bint packet_plain(const Lane *lane, const Packet *p) noexcept nogil:
+    """A packet that is of a connection of its own and nothing else: TCP or UDP, whole, no SYN, passed by the rules."""
+    if p.fault != R_NONE or not p.flags & PACKET_PORTS or p.flags & (PACKET_FRAGMENT | PACKET_TUNNEL | PACKET_BARE):
+        return False
+    if reason_class(lane.outer.reason) != CLASS_PASS:
+        return False
+    return p.flow.proto == PROTO_UDP or p.flow.proto == PROTO_TCP and not p.tcp_flags & TCP_SYN
+
+
+cdef inline bint bypass_begins(Lane *lane, const Packet *p, uint32_t mark) noexcept nogil:
+    """Whether no rule can match the connection of a packet that was accepted; counts it. A packet that has the bit came back."""
+    cdef int state = lane.detect.reach
+    if p.verdict != VERDICT_ACCEPT or not lane.bypass_bit or mark & lane.bypass_bit or state == REACH_NEVER:
+        return False
+    if state != REACH_DECIDED and not reach_silent(lane.reach, &lane.reached, state) or not packet_plain(lane, p):
+        return False
+    lane.stats.bypassed_flows += detect_bypass(lane.detect)
+    lane.stats.bypass_marks += 1
+    return True
 
 
 # ---- fragments
@@ -242,6 +278,7 @@ cdef class LaneHold:
     cdef Lane lane
     cdef CompiledRules rules
     cdef Detection detection
+    cdef ReachHold reaching
     cdef tuple tables
     cdef Reassembly outer_parts  # fragments
     cdef Reassembly inner_parts  # fragments inside tunnels

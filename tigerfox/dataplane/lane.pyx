@@ -57,6 +57,8 @@ cdef class LaneHold:
         self.lane.outer.packet, self.lane.inner.packet = &self.lane.packets[0], &self.lane.inner_packet
         self.outer_parts, self.inner_parts = Reassembly(), Reassembly()
         self.lane.outer.defrag, self.lane.inner.defrag = &self.outer_parts.defrag, &self.inner_parts.defrag
+        self.reaching = ReachHold()
+        self.lane.reach = &self.reaching.reach
         self.detection = detection or Detection(Flows.create(None, OWN_FLOWS), SessionTable.create(OWN_SESSIONS))
         self.lane.detect = self.detection.detect
         self.lane.replies.v4, self.lane.replies.v6 = replies
@@ -74,6 +76,7 @@ cdef class LaneHold:
         self.outer_parts.widen(rules.rules.copy_range)
         self.inner_parts.widen(rules.rules.copy_range)
         self.detection.use(rules)
+        self.reaching.use(rules)
         self.rules = rules
         self.lane.rules = &rules.rules
         self.lane.stats.generation = rules.rules.generation
@@ -81,17 +84,20 @@ cdef class LaneHold:
 
 cdef class LiveLane(LaneHold):
     """The lane of a queue: its netlink socket, number and copy range in bytes, tables and policies (LaneHold), the
-    control page.
+    control page. ``bypass_bit`` of the packet mark sends a connection that no rule can match any more back to the chain
+    (up.sh --bypass-mark); 0: none.
 
     Raises MemoryError besides.
     """
 
     def __init__(self, int queue_fd, int queue_number, int copy_range, page, blocks, rates,
-                 CompiledRules rules not None, policies, replies, ControlPage control not None, detection=None):
+                 CompiledRules rules not None, policies, replies, ControlPage control not None, detection=None,
+                 uint32_t bypass_bit=0):
         if queue_bind(&self.queue, queue_fd, queue_number, copy_range):
             raise MemoryError
         self.control, self.generation = control, rules.rules.generation
         LaneHold.__init__(self, page, blocks, rates, rules, policies, replies, detection)
+        self.lane.bypass_bit = bypass_bit
 
     def __dealloc__(self):
         queue_free(&self.queue)

@@ -39,6 +39,7 @@ cdef struct Queue:
     uint32_t last_seen           # packet id read last
     uint32_t settled_to          # last settlement: ids up to this one went through the hook again
     uint64_t lost_ids            # ids missing in the sequence
+    uint32_t marks[QUEUE_BATCH]  # packet marks of the batch's messages
     uint64_t now_ns              # Unix time of the batch
 
 cdef int queue_bind(Queue *q, int fd, uint16_t number, uint32_t copy_range) noexcept nogil    # 0, or ENOMEM
@@ -49,5 +50,7 @@ cdef int queue_poll(Queue *q) noexcept nogil                                  # 
 cdef QueueMessage queue_take(Queue *q, int i, Packet *p) noexcept nogil       # message i of the batch
 cdef void queue_follow(Queue *q, uint32_t packet_id) noexcept nogil           # before each packet's verdict
 cdef void queue_verdict(Queue *q, uint32_t packet_id, Verdict verdict) noexcept nogil   # in the order of ids
+# One packet through the hook again, with this packet mark.
+cdef void queue_mark(Queue *q, uint32_t packet_id, uint32_t mark) noexcept nogil
 cdef void queue_settle(Queue *q, uint32_t last_id) noexcept nogil             # all ids up to it through the hook again
 cdef int queue_send(Queue *q) noexcept nogil                                  # 0, or errno; what was not sent stays

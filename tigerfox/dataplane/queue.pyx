@@ -7,6 +7,7 @@ What it owns
 Layout
     A packet message:  nlmsghdr 16 | nfgenmsg 4 | attributes: PACKET_HDR 12, ifindexes, mark, HWADDR ..., PAYLOAD last
     A verdict message: nlmsghdr 16 | nfgenmsg 4 | nlattr 4 | verdict be32, id be32                       = 32 bytes
+                       with a packet mark behind it: nlattr 4 | mark be32                                = 40 bytes
     Receive buffers are QUEUE_BATCH times (copy range + MESSAGE_OVERHEAD), 24 KiB for header rules: they stay in the
     cache.
 
@@ -89,7 +90,7 @@ cdef extern from * nogil:
     int MSG_WAITFORONE, MSG_DONTWAIT, MSG_TRUNC, CLOCK_REALTIME_COARSE
     int NLMSG_ERROR, NLM_F_REQUEST, NLA_TYPE_MASK, NFNL_SUBSYS_QUEUE
     int NFQNL_MSG_PACKET, NFQNL_MSG_VERDICT, NFQNL_MSG_VERDICT_BATCH, NFQNL_MSG_CONFIG
-    int NFQA_PACKET_HDR, NFQA_VERDICT_HDR, NFQA_TIMESTAMP, NFQA_PAYLOAD, NFQA_CAP_LEN
+    int NFQA_PACKET_HDR, NFQA_VERDICT_HDR, NFQA_TIMESTAMP, NFQA_PAYLOAD, NFQA_CAP_LEN, NFQA_MARK
     int NFQA_CFG_PARAMS, NFQNL_COPY_PACKET
     int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
     ssize_t send(int fd, const void *data, size_t length, int flags)
@@ -99,6 +100,7 @@ cdef enum:
     HEADER_SIZE = 16             # nlmsghdr
     BODY_OFFSET = 20             # behind nfgenmsg
     VERDICT_SIZE = 32
+    MARK_SIZE = 8                # attribute of a packet mark
     OUT_MESSAGES = 2 * QUEUE_BATCH + 2   # a verdict and a settlement a packet, and one of each by hand
     MESSAGE_OVERHEAD = 256       # of a packet message around its payload
     SETTLE_SEQUENCE = 1          # nlmsg_seq of a settlement: an answer to it is no verdict error
@@ -110,6 +112,7 @@ cdef struct Fields:              # what is read from a packet message
     uint32_t payload_len         # that is there
     uint32_t payload_size        # that its attribute announces
     uint32_t wirelen
+    uint32_t mark
     uint64_t time_ns
 
 # ---- receive
@@ -125,7 +128,7 @@ cdef int queue_bind(Queue *q, int fd, uint16_t number, uint32_t copy_range) noex
     q.messages = calloc(QUEUE_BATCH, sizeof(mmsghdr))
     q.vectors = calloc(QUEUE_BATCH, sizeof(iovec))
     q.buffers = <uint8_t *>calloc(QUEUE_BATCH, q.buffer_size)
-    q.out = <uint8_t *>calloc(OUT_MESSAGES, VERDICT_SIZE)
+    q.out = <uint8_t *>calloc(OUT_MESSAGES, VERDICT_SIZE + MARK_SIZE)
     if q.messages == NULL or q.vectors == NULL or q.buffers == NULL or q.out == NULL:
         queue_free(q)
         return ENOMEM
@@ -204,14 +207,14 @@ cdef QueueMessage queue_take(Queue *q, int i, Packet *p) noexcept nogil:
     cdef mmsghdr *message = &(<mmsghdr *>q.messages)[i]
     cdef uint32_t length = message.msg_len
     cdef bint truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0
-    cdef QueueMessage kind = message_read(q.buffers + <size_t>i * q.buffer_size, length, truncated, p)
+    cdef QueueMessage kind = message_read(q.buffers + <size_t>i * q.buffer_size, length, truncated, p, &q.marks[i])
     if kind == MESSAGE_PACKET or kind == MESSAGE_TRUNCATED or kind == MESSAGE_UNCOPIED:
         if p.time_ns == 0:
             p.time_ns = q.now_ns
     return kind
 
 
-cdef QueueMessage message_read(const uint8_t *at, uint32_t length, bint truncated, Packet *p) noexcept nogil:
+cdef QueueMessage message_read(const uint8_t *at, uint32_t length, bint truncated, Packet *p, uint32_t *mark) noexcept nogil:
     cdef const nlmsghdr *header = <const nlmsghdr *>at
     cdef Fields fields
     if length < HEADER_SIZE:
@@ -234,6 +237,7 @@ cdef QueueMessage message_read(const uint8_t *at, uint32_t length, bint truncate
     if truncated and p.wirelen == 0:
         p.wirelen = 1            # a packet of unknown length, none of it there: nothing to call malformed
     p.time_ns = fields.time_ns
+    mark[0] = fields.mark
     p.flags = 0
     p.verdict = VERDICT_UNSET
     if truncated:
@@ -277,6 +281,8 @@ cdef inline void attribute_take(const nlattr *attribute, uint32_t size, Fields *
         fields.id_be = value
     elif kind == NFQA_CAP_LEN and size >= 4:
         fields.wirelen = load_be32(value)
+    elif kind == NFQA_MARK and size >= 4:
+        fields.mark = load_be32(value)
     elif kind == NFQA_TIMESTAMP and size >= 16:
         fields.time_ns = load_be64(value) * 1000000000 + load_be64(value + 8) * 1000
 
@@ -304,6 +310,20 @@ cdef void queue_verdict(Queue *q, uint32_t packet_id, Verdict verdict) noexcept 
     q.run_verdict = verdict
     q.run_last = packet_id
     q.run_length += 1
+
+
+cdef void queue_mark(Queue *q, uint32_t packet_id, uint32_t mark) noexcept nogil:
+    """Send one packet through the hook again with another packet mark: all 32 bits of it, what it had among them."""
+    cdef uint8_t *begin
+    cdef nlattr *attribute
+    run_close(q)
+    begin = q.out + q.out_len
+    verdict_write(q, NFQNL_MSG_VERDICT, packet_id, VERDICT_REPEAT, 0)
+    attribute = <nlattr *>(begin + VERDICT_SIZE)
+    attribute.nla_len, attribute.nla_type = MARK_SIZE, <uint16_t>NFQA_MARK
+    store_be32(<uint8_t *>attribute + sizeof(nlattr), mark)
+    (<nlmsghdr *>begin).nlmsg_len = VERDICT_SIZE + MARK_SIZE
+    q.out_len += MARK_SIZE
 
 
 cdef void queue_settle(Queue *q, uint32_t last_id) noexcept nogil:
@@ -411,6 +431,15 @@ cdef class QueueReader:
         """Add a verdict (linux/netfilter.h: 0 drop, 1 accept, 4 repeat) to the batch; at most 64 before ``send``."""
         self._room()
         queue_verdict(&self.queue, packet_id, <Verdict>verdict)
+
+    def mark(self, uint32_t packet_id, uint32_t mark):
+        """Send a packet through the hook again with this packet mark, as one of the batch."""
+        self._room()
+        queue_mark(&self.queue, packet_id, mark)
+
+    def marks(self, int count):
+        """Return the packet marks of the first ``count`` messages of the batch received last."""
+        return [self.queue.marks[i] for i in range(count)]
 
     def settle(self, uint32_t last_id):
         """Send all waiting packets up to ``last_id`` through the hook again."""

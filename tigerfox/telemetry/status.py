@@ -17,7 +17,8 @@ _SUMS = ("packets", "bytes", "accepted", "dropped", "rejected", "alerts", "block
          "matches_cut", "replies_failed", "truncated", "bad_messages", "fragments_completed", "fragments_duplicate",
          "fragments_overlapping", "fragments_expired", "fragments_displaced", "fragments_rejected", "flows_created",
          "flows_expired", "flows_evicted", "flows_rejected", "flowbits_rejected", "sessions_opened", "sessions_rejected",
-         "sessions_discarded", "streams_unfollowed", "streams_refused", "candidates", "candidates_cut")
+         "sessions_discarded", "streams_unfollowed", "streams_refused", "bypassed_flows", "bypass_marks", "candidates",
+         "candidates_cut")
 _PER_WORKER = ("packets", "accepted", "dropped", "alerts", "restarts", "generation", "lost_enobufs", "lost_ids",
                "verdict_errors", "send_errors", "truncated")
 _LOSSES = (
@@ -38,7 +39,7 @@ def status(run_dir=None):
     """Return the status of the instance in ``run_dir``, a dict; raises InstanceError or PrivilegeError."""
     instance = Instance(run_dir)
     pid = instance.require()
-    offered = _offered(instance)
+    offered, left = _chain_counts(instance)
     try:
         found = ask(str(instance.socket), {"do": "status"}, _ASK_SECONDS)
     except InstanceError:
@@ -46,18 +47,28 @@ def status(run_dir=None):
         found = _from_files(instance) | {"warning": warning}
     if offered is not None:
         found["losses"]["unseen"] = unseen(offered, found["workers"])
+    found["bypass"] = _bypass(found["totals"], left)
     return found
 
 
-def _offered(instance):
-    """The chain's own count of packets that it sent to the queues; None where the chain is not ours or not to be read."""
+def _bypass(totals, left):
+    """Connections that no rule can match any more, their directions, and what the kernel accepted of them (None: unknown)."""
+    return {"flows": totals["bypassed_flows"], "directions": totals["bypass_marks"], "packets": left and left["packets"],
+            "bytes": left and left["bytes"]}
+
+
+def _chain_counts(instance):
+    """Packets that the chain sent to the queues, and what it accepted without; (None, None) where it is not ours or not to be read.
+    """
     from tigerfox.config import from_dict
-    from tigerfox.control.netfilter import packets_offered
+    from tigerfox.control.netfilter import packets_left, packets_offered
 
     with contextlib.suppress(OSError, ValueError, KeyError, TigerFoxError):
         about = json.loads(instance.settings.read_text(encoding="utf-8"))
-        return packets_offered(from_dict(about["settings"])) if about["hooked"] else None
-    return None
+        if about["hooked"]:
+            config = from_dict(about["settings"])
+            return packets_offered(config), packets_left(config)
+    return None, None
 
 
 def unseen(offered, workers):

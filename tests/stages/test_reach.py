@@ -1,0 +1,58 @@
+"""What rules answer when they are taken up: can any of them still match this connection?"""
+
+import pytest
+from packets import icmp, ipv4, ipv6, tcp, udp
+
+from tigerfox.dataplane import reach
+from tigerfox.dataplane.image import CompiledRules
+from tigerfox.ruleset.check import read_rule_text
+from tigerfox.ruleset.compile import compile_rules
+
+HTTP = 'alert http any any -> any 80 (flow:established,to_server; http.uri; content:"/evil"; sid:{sid};)'
+WEB, OTHER, MAIL = ipv4(6, tcp(40000, 80)), ipv4(6, tcp(40000, 81)), ipv4(6, tcp(25, 40000))
+
+ROWS = [
+    ("another port", HTTP, OTHER, "any", True),
+    ("the port of the rule", HTTP, WEB, "any", False),
+    ("the answer of what a rule can match", HTTP, ipv4(6, tcp(80, 40000)), "any", False),
+    ("another protocol", HTTP, ipv4(17, udp(40000, 80)), "any", True),
+    ("conditions are taken to hold", "alert tcp any any -> any 80 (flags:F; ttl:3; sid:{sid};)", WEB, "any", False),
+    ("addresses of the rule", "alert tcp 10.0.0.1 any -> any any (sid:{sid};)", WEB, "any", False),
+    ("other addresses", "alert tcp 10.9.0.1 any -> any any (sid:{sid};)", WEB, "any", True),
+    ("either direction", "alert tcp any any <> any 25 (sid:{sid};)", MAIL, "any", False),
+    ("IPv4 rules and IPv6", "alert tcp 10.0.0.0/8 any -> any any (sid:{sid};)", ipv6(6, tcp(1, 2)), "any", True),
+    ("any IP", "alert ip any any -> any any (sid:{sid};)", ipv4(17, udp(1, 2)), "any", False),
+    ("icmp", "alert icmp any any -> any any (sid:{sid};)", ipv4(1, icmp(8)), "any", False),
+    ("messages, where there are none", HTTP, WEB, "failed", True),
+    ("messages, behind encryption", 'alert tls any any -> any any (tls.sni; content:"evil"; sid:{sid};)', WEB, "tls", True),
+    ("a protocol alone, behind encryption", "alert tls any any -> any any (flow:to_server; sid:{sid};)", WEB, "tls", False),
+    ("a payload rule, behind encryption", 'alert tcp any any -> any 80 (content:"evil"; sid:{sid};)', WEB, "tls", False),
+    ("a payload rule, where no protocol is", 'alert tcp any any -> any 80 (content:"evil"; sid:{sid};)', WEB, "failed", False),
+    ("a stream rule beyond the depth", 'alert tcp any any -> any 80 (flow:only_stream; content:"evil"; sid:{sid};)', WEB,
+     "failed_deep", True),
+    ("a packet rule beyond the depth", 'alert tcp any any -> any 80 (flow:no_stream; content:"evil"; sid:{sid};)', WEB,
+     "failed_deep", False),
+    ("a flow bit", "alert tcp any any -> any 80 (flowbits:isset,a; sid:{sid};)", WEB, "tls_deep", False),
+    ("passed there, not back", "pass tcp any any -> any 80 (sid:{sid};)\nalert tcp any any -> any any (sid:99;)", WEB, "any", False),
+    ("passed both ways", "pass tcp any any <> any 80 (sid:{sid};)\nalert tcp any any -> any any (sid:99;)", WEB, "any", True),
+    ("passed on a condition", "pass tcp any any <> any 80 (flags:S; sid:{sid};)\nalert tcp any any -> any any (sid:99;)", WEB,
+     "any", False),
+]
+
+
+def compiled(text):
+    return CompiledRules.from_buffer(compile_rules([rule for line in text.split("\n") for rule in read_rule_text(line).rules]).image)
+
+
+@pytest.mark.parametrize(("text", "packet", "state", "silent"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_answer(text, packet, state, silent):
+    assert reach.silent(compiled(text.format(sid=1)), packet, state) is silent
+
+
+def test_rules_beyond_the_groups_are_never_forgotten():
+    text = "\n".join(f"alert tcp any any -> any {1000 + n} (sid:{n + 1};)" for n in range(200))
+    rules = compiled(text)
+    for n in range(200):
+        assert reach.silent(rules, ipv4(6, tcp(40000, 1000 + n))) is False
+        assert reach.silent(rules, ipv4(6, tcp(1000 + n, 40000))) is False
+    assert reach.silent(rules, ipv4(6, tcp(40000, 999))) is True

@@ -1,0 +1,53 @@
+# Whether any rule can still match a connection. See reach.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from tigerfox.dataplane.image cimport DIM_DPORT, DIM_DST, DIM_SPORT, DIM_SRC, CompiledRules, RuleSet
+from tigerfox.dataplane.packet cimport Packet
+
+cdef enum ReachState:            # what is known of a connection
+    REACH_ANY = 0                # nothing but its addresses, ports and protocol
+    REACH_FAILED                 # its application is none that is read here; that is final
+    REACH_TLS                    # TLS, and both sides' parsers are done: encrypted, or given up
+    REACH_FAILED_DEEP            # the same two, both directions beyond the inspection depth
+    REACH_TLS_DEEP
+    REACH_STATES
+    REACH_DECIDED = 254          # nothing can match: said of an earlier packet, under these rules
+    REACH_NEVER = 255            # not to be asked: its packets have to be seen
+
+cdef enum:
+    REACH_GROUPS = 64
+
+cdef struct Reach:               # of one process and one rule set: bit g of every mask is rule group g
+    uint64_t alive[REACH_STATES] # groups with a rule that can match in a state
+    uint64_t passing             # groups of rules that let every packet of theirs pass
+    uint64_t protocols[256]
+    uint64_t versions[2]         # IPv4, IPv6
+    uint64_t *src                # [address class]
+    uint64_t *dst
+    uint64_t *sport              # [port class]
+    uint64_t *dport
+
+cdef struct ReachOf:             # the groups that a packet's connection is in
+    uint64_t there               # as the packet goes
+    uint64_t back                # as its answer goes
+
+
+# The groups of a packet of these classes (rules_match) and of its answer.
+cdef inline void reach_ask(const Reach *r, const Packet *p, const uint32_t *key, ReachOf *of) noexcept nogil:
+    cdef uint64_t groups = r.protocols[p.flow.proto] & r.versions[p.flow.version == 6]
+    of.there = groups & r.src[key[<int>DIM_SRC]] & r.dst[key[<int>DIM_DST]]
+    of.there &= r.sport[key[<int>DIM_SPORT]] & r.dport[key[<int>DIM_DPORT]]
+    of.back = groups & r.src[key[<int>DIM_DST]] & r.dst[key[<int>DIM_SRC]]
+    of.back &= r.sport[key[<int>DIM_DPORT]] & r.dport[key[<int>DIM_SPORT]]
+
+
+# Whether no rule can match either direction of a connection in this state.
+cdef inline bint reach_silent(const Reach *r, const ReachOf *of, int state) noexcept nogil:
+    return ((not of.there & r.alive[state] or of.there & r.passing != 0)
+            and (not of.back & r.alive[state] or of.back & r.passing != 0))
+
+
+cdef class ReachHold:
+    """The Reach of a rule set."""
+    cdef Reach reach
+    cdef int use(self, CompiledRules compiled) except -1

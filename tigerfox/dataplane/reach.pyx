@@ -1,0 +1,202 @@
+"""Whether any rule can still match a connection: the answer, worked out when rules are taken up.
+
+What it owns
+    Masks of 64 rule groups by address class, port class, protocol and IP version; private to one process.
+
+Layout
+    Rules with the same four sets, transport and IP version are a group. A mask by class says in which groups the class is, so six
+    loads ANDed name the groups that a packet can be in, and with source and destination changed those of its answer. `alive`
+    says of each state of a connection which groups have a rule that can match in it.
+
+    A rule can match in a state unless
+        REACH_FAILED   it reads messages, or its `app` does not admit "none of these"
+        REACH_TLS      it reads messages (the parsers are done), or its `app` does not admit TLS
+        ..._DEEP       besides: it reads the stream's payload and nothing of the packet's own
+    Every other rule can: headers alone, flow bits, packet payload, rates. Conditions beyond the five fields (flags, TTL, sizes)
+    are taken to hold.
+
+Invariants
+    No group is left out that a rule could match by; a group too many costs speed, nothing else. Rules beyond 63 groups share
+    the last one, which takes what any of them takes. A pass rule of headers alone, without conditions or rate, makes its group
+    `passing`: it decides before all others, so its packets need no judging; in the shared group it counts for nothing.
+
+Who may write what
+    The worker, between two batches.
+
+What happens when full or broken
+    See the shared group.
+"""
+
+from libc.stdint cimport uint16_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from tigerfox.dataplane.image cimport (
+    ACTION_PASS, APP_FAILED, APP_TLS, DIM_COUNT, PAYLOAD_BOTH, PAYLOAD_PACKET, TRANSPORT_ICMP, UNIT_TRANSACTION, Inspection,
+    Rule, rule_inspection)
+from tigerfox.dataplane.match cimport rules_match
+from tigerfox.dataplane.parse cimport parse_packet
+from tigerfox.dataplane.reason cimport R_NONE
+
+cdef enum:
+    SHARED_GROUP = REACH_GROUPS - 1
+    PROTO_ICMP = 1
+    PROTO_ICMPV6 = 58
+
+cdef struct Group:
+    uint32_t sets[4]
+    uint8_t transport
+    uint8_t version
+    uint8_t passing
+
+
+cdef inline bint always_passes(const Rule *rule) noexcept nogil:
+    return rule.action == ACTION_PASS and not (rule.condition_count or rule.rate or rule.inspection)
+
+
+cdef inline bint admits(const Inspection *i, int app) noexcept nogil:
+    return (i.apps == 0 or i.apps >> app & 1 != 0) and not i.apps_not >> app & 1
+
+
+cdef bint can_match(const Inspection *i, int state) noexcept nogil:
+    """Whether a rule with this inspection (NULL: none) can match in a state."""
+    if i == NULL or state == REACH_ANY:
+        return True
+    if i.unit == UNIT_TRANSACTION or not admits(i, APP_FAILED if state in (REACH_FAILED, REACH_FAILED_DEEP) else APP_TLS):
+        return False
+    if state == REACH_FAILED or state == REACH_TLS:
+        return True
+    return i.part_count == 0 or i.payload == PAYLOAD_PACKET or i.payload == PAYLOAD_BOTH
+
+
+cdef inline bint group_is(const Group *g, const Rule *rule, bint passing) noexcept nogil:
+    return (g.sets[0] == rule.src_set and g.sets[1] == rule.dst_set and g.sets[2] == rule.sport_set
+            and g.sets[3] == rule.dport_set and g.transport == rule.transport and g.version == rule.version
+            and g.passing == passing)
+
+
+cdef int group_of(Group *groups, int *count, const Rule *rule, bint passing) noexcept nogil:
+    """The group of a rule, made when there is none and there is room."""
+    cdef Group *g
+    cdef int n
+    for n in range(count[0]):
+        if group_is(&groups[n], rule, passing):
+            return n
+    if count[0] == SHARED_GROUP:
+        return SHARED_GROUP
+    g = &groups[count[0]]
+    g.sets[0], g.sets[1], g.sets[2], g.sets[3] = rule.src_set, rule.dst_set, rule.sport_set, rule.dport_set
+    g.transport, g.version, g.passing = rule.transport, rule.version, passing
+    count[0] += 1
+    return count[0] - 1
+
+
+cdef void classes_mark(const RuleSet *rs, uint64_t *masks, uint32_t classes, uint32_t number, uint64_t bit) noexcept nogil:
+    """Set the bit of a group for every class of a set; 0: any."""
+    cdef uint32_t one, run
+    if number == 0:
+        for one in range(classes):
+            masks[one] |= bit
+        return
+    for run in range(rs.set_starts[number - 1], rs.set_starts[number]):
+        for one in range(rs.intervals[2 * run], min(rs.intervals[2 * run + 1], classes - 1) + 1):
+            masks[one] |= bit
+
+
+cdef void rule_mark(Reach *r, const RuleSet *rs, const Rule *rule, uint64_t bit) noexcept nogil:
+    cdef int proto
+    for proto in range(256):
+        if (rule.transport == 0 or rule.transport == proto
+                or rule.transport == TRANSPORT_ICMP and (proto == PROTO_ICMP or proto == PROTO_ICMPV6)):
+            r.protocols[proto] |= bit
+    if rule.version != 6:
+        r.versions[0] |= bit
+    if rule.version != 4:
+        r.versions[1] |= bit
+    classes_mark(rs, r.src, rs.address_classes, rule.src_set, bit)
+    classes_mark(rs, r.dst, rs.address_classes, rule.dst_set, bit)
+    classes_mark(rs, r.sport, rs.port_classes_used, rule.sport_set, bit)
+    classes_mark(rs, r.dport, rs.port_classes_used, rule.dport_set, bit)
+
+
+cdef void rules_group(Reach *r, const RuleSet *rs) noexcept nogil:
+    cdef Group groups[REACH_GROUPS]
+    cdef uint64_t seen = 0, bit
+    cdef int count = 0, state
+    cdef const Rule *rule
+    cdef uint32_t number
+    cdef bint passing
+    memset(groups, 0, sizeof(groups))
+    for number in range(rs.rule_count):
+        rule = &rs.rules[number]
+        passing = always_passes(rule)
+        bit = <uint64_t>1 << group_of(groups, &count, rule, passing)
+        if passing:
+            r.passing |= bit & ~(<uint64_t>1 << SHARED_GROUP)
+            if bit == <uint64_t>1 << SHARED_GROUP:
+                continue
+        else:
+            for state in range(<int>REACH_STATES):
+                if can_match(rule_inspection(rs, number), state):
+                    r.alive[state] |= bit
+        if not seen & bit or bit == <uint64_t>1 << SHARED_GROUP:
+            rule_mark(r, rs, rule, bit)
+        seen |= bit
+
+
+cdef class ReachHold:
+    """What a worker asks of its rules before it leaves a connection to the kernel."""
+
+    def __cinit__(self):
+        memset(&self.reach, 0, sizeof(Reach))
+
+    def __dealloc__(self):
+        free(self.reach.src)
+        free(self.reach.dst)
+        free(self.reach.sport)
+        free(self.reach.dport)
+
+    cdef int use(self, CompiledRules compiled) except -1:
+        """Work the answers out for these rules. Raises MemoryError; then the old ones hold."""
+        cdef const RuleSet *rs = &compiled.rules
+        cdef Reach made
+        memset(&made, 0, sizeof(Reach))
+        made.src = <uint64_t *>calloc(rs.address_classes + 1, sizeof(uint64_t))
+        made.dst = <uint64_t *>calloc(rs.address_classes + 1, sizeof(uint64_t))
+        made.sport = <uint64_t *>calloc(rs.port_classes_used + 1, sizeof(uint64_t))
+        made.dport = <uint64_t *>calloc(rs.port_classes_used + 1, sizeof(uint64_t))
+        if made.src == NULL or made.dst == NULL or made.sport == NULL or made.dport == NULL:
+            free(made.src)
+            free(made.dst)
+            free(made.sport)
+            free(made.dport)
+            raise MemoryError
+        rules_group(&made, rs)
+        self.reach, made = made, self.reach
+        free(made.src)
+        free(made.dst)
+        free(made.sport)
+        free(made.dport)
+        return 0
+
+
+# Public API
+
+STATES = {"any": REACH_ANY, "failed": REACH_FAILED, "tls": REACH_TLS, "failed_deep": REACH_FAILED_DEEP,
+          "tls_deep": REACH_TLS_DEEP}
+
+
+def silent(CompiledRules compiled, const uint8_t[::1] packet, state="any"):
+    """Whether no rule can match the connection of this IP packet in a state (STATES); None where it cannot be parsed."""
+    cdef ReachHold hold = ReachHold()
+    cdef ReachOf of
+    cdef Packet p
+    cdef uint32_t key[DIM_COUNT]
+    hold.use(compiled)
+    memset(&p, 0, sizeof(p))
+    p.data = &packet[0]
+    p.caplen = p.wirelen = packet.shape[0]
+    if parse_packet(&p) != R_NONE:
+        return None
+    rules_match(&compiled.rules, &p, key, NULL)
+    reach_ask(&hold.reach, &p, key, &of)
+    return bool(reach_silent(&hold.reach, &of, STATES[state]))
