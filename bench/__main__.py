@@ -1,4 +1,4 @@
-"""Every bench, one after the other; figures to bench/results/NAME.json and to the terminal.
+"""Every bench, one after the other; figures to bench/results/NAME.json, to the terminal and to docs/figures.
 
     sudo python -m bench [http packets ...]
 """
@@ -24,6 +24,7 @@ BENCHES = {
     "fanout": "how evenly 200 connections of one client are dealt out to 8 queues (root, about a minute)",
     "offload": "requests a second beside a flood of blocked sources, dropped in the kernel or not (root, about 3 minutes)",
     "blocks": "the block table: look-ups, import, inserts while two processes read (some seconds)",
+    "callgrind": "instructions a packet, by stage, under valgrind (some minutes)",
 }
 
 
@@ -43,6 +44,7 @@ def main():
         sys.stdout.flush()
         command = [sys.executable, "-m", f"bench.{name}", "--json", str(RESULTS / f"{name}.json")]
         failed += subprocess.run(command, cwd=ROOT, check=False).returncode != 0
+    failed += subprocess.run([sys.executable, "-m", "bench.report"], cwd=ROOT, check=False).returncode != 0
     sys.exit(1 if failed else 0)
 
 

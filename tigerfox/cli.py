@@ -193,6 +193,28 @@ def rules_keywords(as_json: AsJson = False):
     typer.echo(render_keywords(as_json))
 
 
+@app.command("profile", epilog=EXITS)
+def profile_verb(
+    queue: Annotated[int, typer.Option(help="Whose worker; the busiest where none is named.", show_default=False)] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="How long to look.")] = 10.0,
+    svg: Annotated[Path, typer.Option(help="Write a flame graph there.", show_default=False)] = None,
+    top: Annotated[int, typer.Option(min=1, help="Functions in the table.")] = 25,
+    run_dir: RunDir = "", as_json: AsJson = False,
+):
+    """Look where a worker spends its time, with perf, while it works: top functions, and a flame graph."""
+    from tigerfox.telemetry import profile
+
+    typer.echo(profile.render(profile.profile(queue, seconds, svg, top, run_dir or None), as_json))
+
+
+@app.command(epilog=EXITS)
+def bench(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Which benches; all where none is named.")] = None):
+    """Measure again what docs/performance.md says. Needs root and a checkout: benches are not part of the package."""
+    from tigerfox import shipped
+
+    raise typer.Exit(shipped.bench(names or []))
+
+
 @app.command(epilog=EXITS)
 def demo(as_json: AsJson = False):
     """Show TigerFox at work between three network namespaces, with real and hostile traffic. Leaves nothing behind."""

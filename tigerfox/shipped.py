@@ -5,10 +5,12 @@ which is not always ``sys.prefix``: Debian's pip installs below /usr/local, ``pi
 ``pip install --target`` into the folder itself.
 """
 
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
-from tigerfox.errors import TigerFoxError
+from tigerfox.errors import TigerFoxError, UsageError
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = {"iptables": Path("scripts", "iptables"), "rules": Path("rules")}
@@ -25,6 +27,13 @@ def folder(name, wanted):
         if (place / wanted).is_file():
             return place
     raise TigerFoxError(f"{wanted} is in none of {', '.join(map(str, places))}. Install tigerfox again.")
+
+
+def bench(names):
+    """Run benches of the checkout to their end; the exit code. Raises UsageError where there is no checkout."""
+    if not (_PACKAGE.parent / "bench" / "__main__.py").is_file():
+        raise UsageError("benches are not part of the installed package. Run `make bench` in a checkout.")
+    return subprocess.run([sys.executable, "-m", "bench", *names], cwd=_PACKAGE.parent, check=False).returncode
 
 
 def _prefixes():
