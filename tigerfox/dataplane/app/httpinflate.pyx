@@ -226,6 +226,8 @@ cdef uint32_t layer_run(Slot *slot, uint32_t depth, const uint8_t *data, uint32_
         answer = layer_step(slot, depth)
         if answer != Z_OK or (not layer.z.avail_in and layer.z.avail_out):
             break
+    if slot.notes & (INFLATE_FULL | INFLATE_BOMB):
+        return n                     # what stands behind the bound, an error too, is not looked at, however the bytes were cut
     if answer == Z_STREAM_END:
         layer_end(slot, depth)
         return n - layer.z.avail_in
