@@ -150,7 +150,8 @@ check_bypass() {
     REPLY=$((BYPASS ^ ORIGINAL))
     { [ $REPLY -ne 0 ] && [ $((REPLY & REPLY - 1)) -eq 0 ]; } ||
         die 2 "--bypass-mark $BYPASS: use a mask of two bits, e.g. 0x3000000."
-    case $MASK in '' | none) ;; *) [ $((BYPASS & MASK)) -eq 0 ] ;; esac || die 2 "--bypass-mark $BYPASS: it shares bits with --mark-mask $MASK."
+    case $MASK in '' | none) ;; *) [ $((BYPASS & MASK)) -eq 0 ] ;; esac ||
+        die 2 "--bypass-mark $BYPASS: it shares bits with --mark-mask $MASK."
     [ $((ORIGINAL & 0x5446ffff)) -eq 0 ] || [ "$FANOUT" != flow ] ||
         die 2 "--bypass-mark $BYPASS: its lower bit is used by --fanout flow; choose one of 0xaba90000."
 }
