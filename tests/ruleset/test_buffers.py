@@ -4,7 +4,7 @@ import pytest
 from reading import fault, parts, read, rule
 
 from tigerfox.ruleset.buffers import BUFFERS, TRANSFORMS
-from tigerfox.ruleset.rule import AppProtocol, Content, Flow, Pcre, Size
+from tigerfox.ruleset.rule import AppProtocol, Base64, Content, Flow, Pcre, Size
 from tigerfox.ruleset.sticky import CONTENTS, SAYS, SHARED
 
 A, B, C, D = (Content(text) for text in (b"a", b"b", b"c", b"d"))
@@ -21,14 +21,14 @@ def test_every_keyword_of_a_buffer_selects_it(row):
         side = "both" if wanted != row.name or wanted.startswith("tls.cert") else row.side
         direction = {"request": "to_server", "response": "to_client"}.get(side)
         assert found.flow == (Flow(direction) if direction else None)
-        implied = () if row.name.startswith(("ja3", "file.data")) else (AppProtocol(row.app),)
+        implied = () if row.name.startswith(("ja3", "file.data")) or not row.app else (AppProtocol(row.app),)
         assert found.apps == implied
     if row.modifier:
         assert [part.buffer for part in rule(f'content:"{text}"; {row.modifier};').parts] == [wanted]
 
 
 def test_every_buffer_is_described():
-    assert {row.name for row in BUFFERS} == set(SAYS)
+    assert {row.name for row in BUFFERS if row.keywords} == set(SAYS)
 
 
 GROUPED = [
@@ -46,6 +46,12 @@ GROUPED = [
     ('http.response_body; content:"a"; file.data; content:"b"; pcre:"/c/Q";', [("file.data", (A, B, Pcre(b"c")))]),
     ('content:"a"; http_server_body; file_data; content:"b";', [("file.data", (A, B))]),
     ('http.uri; bsize:5; content:"a";', [("http.uri", (Size(5, 5), A))]),
+    ('http.uri; content:"a"; base64_decode:bytes 8, offset 1, relative; base64_data; content:"b"; pkt_data; content:"c";',
+     [("http.uri", (A, Base64(8, 1, True), B)), ("payload", (C,))]),
+    ('content:"a"; http_uri; base64_decode; base64_data; content:"b"; content:"c";', [("http.uri", (A, Base64(0, 0), B, C))]),
+    ('tls.version:1.2; tls.version:!0x0301;',
+     [("tls.version", (Content(b"\3\3", depth=2), Content(b"\3\1", depth=2, negated=True)))]),
+    ('ipv4.hdr; content:"a"; tcp.hdr; content:"b";', [("ipv4.hdr", (A,)), ("tcp.hdr", (B,))]),
     ('content:"a"; http_uri; content:"b"; distance:0; http_uri;',
      [("http.uri", (A, Content(b"b", relative=True)))]),
 ]
@@ -96,6 +102,12 @@ REFUSED = [
     ('dsize:5; http.uri; ~content:"a";', "does not go with tests of one packet"),
     ('flow:no_stream; http.uri; ~content:"a";', "does not go with tests of one packet"),
     ('file.data; to_lowercase; ~content:"Abc";', "to_lowercase leaves no such bytes in the buffer"),
+    ('~base64_data; content:"a";', "no base64_decode stands before it"),
+    ('base64_decode:~bytes x; base64_data; content:"a";', "'bytes x' does not fit"),
+    ('base64_decode:~bytes 0; base64_data; content:"a";', "bytes goes from 1"),
+    ('base64_decode; base64_data; ~url_decode; content:"a";', "no sticky buffer stands directly before it"),
+    ('~udp.hdr; content:"a";', "tcp packets have none"),
+    ("tls.version:~2.0;", "is not a version of TLS"),
     ('http.uri; to_uppercase; ~content:"A"; nocase;', "to_uppercase leaves no such bytes"),
     ('file.data; strip_whitespace; ~content:"a b";', "strip_whitespace leaves no such bytes"),
     ('file.data; compress_whitespace; ~content:"a  b";', "compress_whitespace leaves no such bytes"),
@@ -130,6 +142,7 @@ def test_a_transform_is_named_in_the_part(name):
 
 
 PROTOCOLS = [
+    ("ssh", "tcp", ("ssh",)),
     ("http", "tcp", ("http",)), ("http1", "tcp", ("http",)), ("tls", "tcp", ("tls",)), ("dns", "ip", ("dns",)), ("tcp", "tcp", ()),
     ("tcp-pkt", "tcp", ()), ("tcp-stream", "tcp", ()),
 ]
@@ -169,7 +182,7 @@ KINDS = [
     ('content:"a"; flags:A;', "tcp", "packet"), ('content:"a";', "tcp-pkt", "packet"), ('content:"a";', "tcp-stream", "stream"),
     ('content:"a"; depth:3;', "tcp-stream", "stream"), ('flow:only_stream; content:"a"; depth:3;', "tcp", "stream"),
     ('flow:no_stream; content:"a";', "tcp", "packet"), ('content:"a"; stream_size:server,<,9;', "tcp", "both"),
-    ("ttl:5;", "tcp", "packet"), ("flow:established;", "tcp", "any"),
+    ('tcp.hdr; content:"a";', "tcp", "packet"), ("ttl:5;", "tcp", "packet"), ("flow:established;", "tcp", "any"),
 ]
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from inspected import Asker, bind, holds, make_rule, part
 
 from tigerfox.dataplane import inspect
-from tigerfox.ruleset.rule import ByteExtract, ByteJump, ByteMath, ByteTest, Content, IsDataAt, Pcre, Size
+from tigerfox.ruleset.rule import Base64, ByteExtract, ByteJump, ByteMath, ByteTest, Content, IsDataAt, Pcre, Size
 
 A = Content(b"abc")
 
@@ -145,9 +145,28 @@ OTHERS = [
     ("math: shifted down", b"\x10...x", True, [ByteMath(1, 0, ">>", 2, "n"), Content(b"x", offset="n", depth=1)]),
     ("math: shifted out", b"\x01x", True, [ByteMath(1, 0, "<<", 64, "n"), Content(b"x", offset="n"), ByteTest(1, "=", 1, "n")]),
 ]
+DECODED = [
+    ("whole", b"YWJj", True, [Base64(0, 0), A]),
+    ("padded", b"YWJjZA==", True, [Base64(0, 0), Content(b"abcd"), Size(4, 4)]),
+    ("cut in a group", b"YWJjZG", True, [Base64(0, 0), Content(b"abcd"), Size(4, 4)]),
+    ("up to a byte that is no digit", b"YWJj YWJj", True, [Base64(0, 0), A, Size(3, 3)]),
+    ("so many bytes", b"YWJjZGVm", True, [Base64(4, 0), A, Size(3, 3)]),
+    ("from an offset", b"??YWJj", True, [Base64(0, 2), A]),
+    ("behind a content", b"k=YWJj", True, [Content(b"k="), Base64(0, 0, True), A]),
+    ("behind the second place of a content", b"k=!k=YWJj", True, [Content(b"k="), Base64(0, 0, True), A]),
+    ("behind the end", b"k=", False, [Content(b"k="), Base64(0, 1, True), A]),
+    ("nothing decoded", b"!!!!", False, [Base64(0, 0), Content(b"x", negated=True)]),
+    ("nothing looked for", b"YWJj", False, [Base64(0, 0)]),
+    ("counted from its start", b"zzYWJj", True, [Content(b"zz"), Base64(0, 0, True), Content(b"bc", relative=True, offset=1)]),
+    ("twice", b"WVdKag==", True, [Base64(0, 0), Content(b"YWJj"), Base64(0, 0), A]),
+    ("other bytes", b"YWJk", False, [Base64(0, 0), A]),
+]
 
 
-@pytest.mark.parametrize("description, data, expected, tests", CONTENT + OTHERS, ids=[row[0] for row in CONTENT + OTHERS])
+ROWS = CONTENT + OTHERS + DECODED
+
+
+@pytest.mark.parametrize("description, data, expected, tests", ROWS, ids=[row[0] for row in ROWS])
 def test_rows(description, data, expected, tests):
     assert holds(data, *tests) is expected
 
@@ -159,6 +178,9 @@ TRANSFORMED = [
     (("strip_whitespace",), b" a\t b\r\n", b"ab"),
     (("compress_whitespace",), b"a  \t b c", b"a b c"),
     (("url_decode",), b"a%20b+c%zz%4", b"a b c%zz%4"),
+    (("header_lowercase",), b"Host: A:B\r\nX-Y: Z\r\nTail", b"host: A:B\r\nx-y: Z\r\ntail"),
+    (("strip_pseudo_headers",), b":method: GET\r\nHost: a\r\n", b"Host: a\r\n"),
+    (("strip_pseudo_headers",), b"\r\nHost\r\n:path\r\n", b"\r\nHost\r\n"),
     (("strip_whitespace", "to_lowercase", "dotprefix"), b" A B ", b".ab"),
     (("dotprefix",), b"", b"."),
 ]

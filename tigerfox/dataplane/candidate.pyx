@@ -20,9 +20,11 @@ What happens when full or broken
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memchr
 
 from tigerfox.dataplane.app.buffer cimport AppBuffer, AppSpan, span_inside
 from tigerfox.dataplane.app.httpbuffer cimport http_buffer
+from tigerfox.dataplane.app.httpfields cimport field_find
 from tigerfox.dataplane.app.httpmessage cimport *
 from tigerfox.dataplane.app.tlsstate cimport TLS_CERTS, TLS_SEEN_CERTIFICATE, TLS_SEEN_CLIENT_HELLO, TLS_SEEN_SERVER_HELLO, TlsState
 from tigerfox.dataplane.candidates cimport candidates_add
@@ -31,10 +33,13 @@ from tigerfox.dataplane.flow cimport (
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport inspect_parts
 from tigerfox.dataplane.match cimport match_add, rule_holds
-from tigerfox.dataplane.packet cimport PACKET_REASSEMBLED
+from tigerfox.dataplane.packet cimport PACKET_LATER_FRAGMENT, PACKET_PORTS, PACKET_REASSEMBLED, Packet
 from tigerfox.dataplane.tcp cimport PROTO_TCP
 
 cdef enum:
+    PROTO_ICMP = 1
+    PROTO_UDP = 17
+    PROTO_ICMPV6 = 58
     NO_BUFFER = 255
     REQUESTS = 1                 # of BufferPlace.sides
     RESPONSES = 2
@@ -133,9 +138,95 @@ cdef bint tls_fetch(Scene *s, uint8_t buffer, uint32_t index, Bytes *out) noexce
         return s.tls.certs[index].len != 0 and text_fetch(&s.text, s.tls.certs[index], out)
     if index:
         return False
+    if buffer == BUF_TLS_VERSION:
+        return version_fetch(s, out)
     if BUF_TLS_CERT_SUBJECT <= buffer <= BUF_TLS_CERT_FINGERPRINT:
         return cert_fetch(s, buffer, out)
     return hello_fetch(s, buffer, out)
+
+
+cdef inline bint version_fetch(Scene *s, Bytes *out) noexcept nogil:
+    """The version that a hello settles on, two bytes as on the wire."""
+    cdef const TlsState *t = s.tls
+    cdef uint16_t version = t.hello.chosen if t.hello.chosen else t.hello.version
+    if not t.seen & (TLS_SEEN_CLIENT_HELLO if s.side == TO_SERVER else TLS_SEEN_SERVER_HELLO):
+        return False
+    s.version[0], s.version[1] = <uint8_t>(version >> 8), <uint8_t>version
+    out.data, out.n = s.version, 2
+    return True
+
+
+cdef bint ssh_fetch(Scene *s, uint8_t buffer, Bytes *out) noexcept nogil:
+    cdef AppSpan span = s.ssh.proto if buffer == BUF_SSH_PROTO else s.ssh.software
+    return s.ssh.whole and span.len != 0 and text_fetch(&s.text, span, out)
+
+
+cdef bint field_fetch(Scene *s, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil:
+    """One field of a head, "Name: value": a line of http.header, and behind the last one the cookie."""
+    cdef const uint8_t *end
+    cdef const uint8_t *line
+    cdef Bytes all_of_them
+    if (buffer == BUF_HTTP_REQUEST_FIELD) != (s.http.direction == HTTP_REQUEST):
+        return False
+    if not http_fetch(s, BUF_HTTP_HEADER, &all_of_them):
+        all_of_them.n = 0
+    line = all_of_them.data
+    while all_of_them.n:
+        end = <const uint8_t *>memchr(line, 13, all_of_them.n)
+        if end == NULL:
+            break
+        if index == 0:
+            out.data, out.n = line, <uint32_t>(end - line)
+            return True
+        index -= 1
+        all_of_them.n -= min(all_of_them.n, <uint32_t>(end - line) + 2)
+        line = end + 2
+    return index == 0 and cookie_fetch(s, out)
+
+
+cdef inline bint cookie_fetch(Scene *s, Bytes *out) noexcept nogil:
+    cdef const uint8_t *head = s.memory.head.data
+    cdef bint request = s.http.direction == HTTP_REQUEST
+    cdef const HttpField *field = field_find(s.http, head, b"cookie" if request else b"set-cookie", 6 if request else 10)
+    if field == NULL or field.value_off + <uint32_t>field.value_len > s.memory.head.size or field.name_off > field.value_off:
+        return False
+    out.data, out.n = head + field.name_off, field.value_off + field.value_len - field.name_off
+    return True
+
+
+cdef uint32_t icmp_size(const Packet *p) noexcept nogil:
+    """Bytes of an ICMP message that belong to its header, as Suricata counts them (RFC 792, 950, 1256)."""
+    cdef const uint8_t *head = p.data + p.l4_off
+    if p.icmp_type == 9:
+        return 8 + 4 * <uint32_t>head[4] * head[5]
+    if p.icmp_type == 13 or p.icmp_type == 14:
+        return 20
+    return 12 if p.icmp_type == 17 or p.icmp_type == 18 else 8
+
+
+cdef bint header_fetch(Scene *s, uint8_t buffer, Bytes *out) noexcept nogil:
+    """A header as it stands in the packet."""
+    cdef const Packet *p = s.p
+    cdef uint32_t first = p.l4_off, n = 8
+    if buffer == BUF_IPV4_HEADER or buffer == BUF_IPV6_HEADER:
+        if p.flow.version != (4 if buffer == BUF_IPV4_HEADER else 6) or p.caplen < 20:
+            return False
+        first, n = 0, <uint32_t>(p.data[0] & 15) * 4 if p.flow.version == 4 else max(<uint32_t>p.l4_off, <uint32_t>40)
+    elif p.flags & PACKET_LATER_FRAGMENT or p.caplen < first + n:
+        return False
+    elif buffer == BUF_TCP_HEADER:
+        if p.flow.proto != PROTO_TCP or not p.flags & PACKET_PORTS or p.payload_off < first:
+            return False
+        n = p.payload_off - first
+    elif buffer == BUF_UDP_HEADER:
+        if p.flow.proto != PROTO_UDP:
+            return False
+    elif p.flow.proto != (PROTO_ICMP if buffer == BUF_ICMPV4_HEADER else PROTO_ICMPV6):
+        return False
+    elif p.flow.proto == PROTO_ICMP:
+        n = icmp_size(p)
+    out.data, out.n = p.data + first, n
+    return first + n <= p.caplen
 
 
 cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil:
@@ -145,6 +236,12 @@ cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noe
         return index == 0 and s.payload.n != 0
     if buffer == BUF_DNS_QUERY:
         return s.dns != NULL and index < s.dns.question_count and text_fetch(&s.text, s.dns.questions[index].name, out)
+    if BUF_IPV4_HEADER <= buffer <= BUF_ICMPV6_HEADER:
+        return index == 0 and header_fetch(s, buffer, out)
+    if buffer == BUF_SSH_PROTO or buffer == BUF_SSH_SOFTWARE:
+        return s.ssh != NULL and index == 0 and ssh_fetch(s, buffer, out)
+    if buffer == BUF_HTTP_REQUEST_FIELD or buffer == BUF_HTTP_RESPONSE_FIELD:
+        return s.http != NULL and field_fetch(s, buffer, index, out)
     if buffer < BUFFERS and http_places[buffer].which != NO_BUFFER:
         return s.http != NULL and index == 0 and http_fetch(s, buffer, out)
     return s.tls != NULL and tls_fetch(s, buffer, index, out)

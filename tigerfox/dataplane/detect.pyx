@@ -100,7 +100,7 @@ cdef bint payload_holds(Scene *s, uint32_t number, const Bytes *chunk, const Byt
         if candidate_holds(s, number):
             return True
     s.payload = own[0]
-    if own.n == 0 or not of_packet(i.payload, streamed) or not candidate_holds(s, number):
+    if own.n == 0 and i.payload != PAYLOAD_PACKET or not of_packet(i.payload, streamed) or not candidate_holds(s, number):
         return False
     note_alone(s.p, number)
     return True
@@ -384,6 +384,14 @@ cdef int phase_of(const View *view, int side) noexcept:
         return PHASE_TLS_SERVER if side == 1 else -1
     if BUF_TLS_CERT_SUBJECT <= buffer <= BUF_TLS_CERTS:
         return PHASE_TLS_CERTS if side == 1 else -1
+    if buffer == BUF_TLS_VERSION:
+        return PHASE_TLS_CLIENT if side == 0 else PHASE_TLS_SERVER
+    if BUF_IPV4_HEADER <= buffer <= BUF_ICMPV6_HEADER:
+        return -1
+    if buffer in (BUF_SSH_PROTO, BUF_SSH_SOFTWARE):
+        return PHASE_SSH if side == 0 else -1
+    if buffer in (BUF_HTTP_REQUEST_FIELD, BUF_HTTP_RESPONSE_FIELD):
+        return line + 1 if (side == 0) == (buffer == BUF_HTTP_REQUEST_FIELD) else -1
     if buffer <= BUF_HTTP_STAT_MSG:
         return line
     return line + 2 if buffer >= BUF_HTTP_REQUEST_BODY else line + 1

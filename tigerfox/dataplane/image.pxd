@@ -63,6 +63,7 @@ cdef enum ConditionField:        # names in match.FIELDS, same order
     FIELD_ICMP_CODE
     FIELD_ICMP_ID
     FIELD_ICMP_SEQ
+    FIELD_ICMP_MTU
     FIELD_DSIZE
     FIELD_IP_PROTO
     FIELD_COUNT
@@ -129,6 +130,17 @@ cdef enum BufferId:              # what rules look into; names in ruleset/buffer
     BUF_JA3_STRING
     BUF_JA3S_HASH
     BUF_JA3S_STRING
+    BUF_TLS_VERSION
+    BUF_IPV4_HEADER
+    BUF_IPV6_HEADER
+    BUF_TCP_HEADER
+    BUF_UDP_HEADER
+    BUF_ICMPV4_HEADER
+    BUF_ICMPV6_HEADER
+    BUF_SSH_PROTO
+    BUF_SSH_SOFTWARE
+    BUF_HTTP_REQUEST_FIELD
+    BUF_HTTP_RESPONSE_FIELD
     BUF_COUNT
 
 cdef enum InspectUnit:           # what an inspection needs at hand
@@ -157,6 +169,7 @@ cdef enum AppProto:              # of a flow; bits of Inspection.apps: 1 << AppP
     APP_HTTP = 2
     APP_TLS = 3
     APP_DNS = 4
+    APP_SSH = 5
 
 cdef enum BitOp:
     BIT_ISSET = 0
@@ -212,6 +225,7 @@ cdef enum TestKind:
     TEST_JUMP
     TEST_EXTRACT
     TEST_MATH
+    TEST_BASE64                  # what follows is looked for in what is decoded here
     TEST_COUNT
 
 cdef enum TestFlag:
@@ -266,7 +280,7 @@ cdef struct Test:                # 48 bytes: one test of a buffer
     uint32_t literal             # content: offset in the literals; pcre: number of the expression
     uint32_t length              # of the literal
     int32_t offset               # from the buffer's start, or from where the match before ended; bytes
-    int32_t depth                # bytes behind that in which the whole literal lies; byte_jump: post_offset
+    int32_t depth                # bytes behind that in which the whole literal lies; byte_jump: post_offset; base64: 0 all
     uint32_t mask                # 0: none
     uint32_t multiplier
     uint32_t rare                # content: offset in it of the byte that is looked for first
@@ -286,6 +300,8 @@ cdef enum Transform:             # names in ruleset/buffers.py, TRANSFORMS, same
     TRANSFORM_STRIP_SPACE
     TRANSFORM_COMPRESS_SPACE
     TRANSFORM_URL_DECODE
+    TRANSFORM_HEADER_LOWERCASE
+    TRANSFORM_STRIP_PSEUDO
     TRANSFORM_COUNT
 
 cdef struct View:                # 8 bytes: a buffer as tests see it; views stand in the order of their buffers

@@ -36,7 +36,7 @@ from tigerfox.dataplane.prefixes cimport PREFIX_LEAF, PREFIX_ROOT_SLOTS, PrefixN
 from tigerfox.errors import SharedMemoryError
 
 IMAGE_MAGIC = int.from_bytes(b"TFRULES\0", "little")
-IMAGE_LAYOUT = 2
+IMAGE_LAYOUT = 3
 
 cdef enum:
     ALIGNMENT = 64
@@ -274,6 +274,8 @@ cdef class Checker:
                       and <size_t>t.literal + t.length <= self.count(SECTION_LITERALS), "a literal")
         elif t.kind == TEST_PCRE:
             self.need(t.literal < r.expression_count, "an expression")
+        elif t.kind == TEST_BASE64:
+            self.need(t.depth >= 0 and t.offset >= 0, "a base64_decode")
         elif t.kind == TEST_BYTES:
             self.need(t.op < <int>BYTES_OP_COUNT, "a byte test")
         elif t.kind == TEST_MATH:

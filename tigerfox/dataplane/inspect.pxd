@@ -7,6 +7,7 @@ cdef enum:
     INSPECT_STEPS = 3000         # tests of one buffer, repetitions counted; Suricata: inspection-recursion-limit
     INSPECT_INSTANCES = 1024     # instances of a buffer that are looked at
     INSPECT_MADE = 1 << 20       # bytes of a transformed buffer
+    INSPECT_DECODED = 1 << 16    # bytes that base64_decode makes; Suricata: as many
 
 cdef struct Bytes:
     const uint8_t *data
@@ -22,6 +23,7 @@ cdef struct Inspector:           # of one process and one rule set: compiled exp
     void *match_context
     void *jit_stack
     uint8_t *made                # transformed buffer
+    uint8_t *decoded             # what base64_decode makes
     uint64_t limits              # expressions that gave up at their bound
     uint64_t steps_ended         # inspections that ended at INSPECT_STEPS
     uint64_t values[RULE_VARIABLES]
@@ -29,6 +31,7 @@ cdef struct Inspector:           # of one process and one rule set: compiled exp
     uint32_t at                  # where the match before ended
     uint32_t again               # pcre: where the next search begins, 0 for the first
     uint32_t steps
+    uint32_t decoded_used        # bytes of `decoded` that are being looked at
 
 # Do all parts hold? Stops at the first that does not.
 cdef bint inspect_parts(Inspector *i, const RuleSet *rs, const Inspection *inspection, BufferFetch fetch, void *who) noexcept nogil

@@ -33,12 +33,12 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memset
 
 from tigerfox.dataplane.image cimport (
-    RULE_VARIABLES, TEST_ALONE, TEST_AT_END, TEST_BASE_OF_NEXT, TEST_BOUNDED, TEST_BYTES, TEST_CONTENT, TEST_DATA_AT,
+    RULE_VARIABLES, TEST_ALONE, TEST_AT_END, TEST_BASE64, TEST_BASE_OF_NEXT, TEST_BOUNDED, TEST_BYTES, TEST_CONTENT, TEST_DATA_AT,
     TEST_DEPTH_VARIABLE, TEST_EXTRACT, TEST_JUMP, TEST_MATH, TEST_NEGATED, TEST_NOCASE, TEST_OFFSET_VARIABLE, TEST_PCRE,
     TEST_RELATIVE, TEST_SIZE, VIEW_TRANSFORMS, CompiledRules, Expression, Inspection, Part, RuleSet, Test, Transform, View)
 from tigerfox.dataplane.numbers cimport number_extract, number_jump, number_math, number_test
 from tigerfox.dataplane.search cimport literal_find, literal_find_nocase
-from tigerfox.dataplane.transform cimport transform_bytes
+from tigerfox.dataplane.transform cimport base64_bytes, transform_bytes
 
 cdef extern from *:
     """
@@ -282,6 +282,26 @@ cdef Answer plain_test(Inspector *i, const RuleSet *rs, const Test *t) noexcept 
     return YES if number_math(t, i.bytes.data, i.bytes.n, &i.at, i.values) else NO
 
 
+cdef Answer decoded_hold(Inspector *i, const RuleSet *rs, const Test *t, uint32_t left) noexcept nogil:
+    """base64_decode, and the tests behind it in what it makes; what is outside is as before afterwards."""
+    cdef Bytes outer = i.bytes
+    cdef uint32_t at = i.at, used = i.decoded_used, n
+    cdef uint32_t first = <uint32_t>t.offset + (at if t.flags & TEST_RELATIVE else 0)
+    cdef Answer answer = NO
+    if left > 1 and first < outer.n:
+        n = outer.n - first
+        if 0 < t.depth < <int64_t>n:
+            n = <uint32_t>t.depth
+        i.bytes.data = i.decoded + used
+        i.bytes.n = base64_bytes(outer.data + first, n, i.decoded + used, INSPECT_DECODED - used)
+        i.at = 0
+        i.decoded_used = used + i.bytes.n
+        if i.bytes.n:
+            answer = tests_hold(i, rs, t + 1, left - 1)
+        i.bytes, i.at, i.decoded_used = outer, at, used
+    return YES if answer == YES else NO
+
+
 cdef Answer tests_hold(Inspector *i, const RuleSet *rs, const Test *t, uint32_t left) noexcept nogil:
     """`left` tests from `t` on, from where the chain has come to."""
     cdef Answer answer, failed = NO
@@ -292,6 +312,9 @@ cdef Answer tests_hold(Inspector *i, const RuleSet *rs, const Test *t, uint32_t 
             return NEVER
         if t.flags & TEST_BASE_OF_NEXT and left > 1 and (t.kind == TEST_PCRE or not t.flags & TEST_NEGATED):
             answer = expression_chain(i, rs, t, left) if t.kind == TEST_PCRE else content_chain(i, rs, t, left)
+            return failed if answer == NO else answer
+        if t.kind == TEST_BASE64:
+            answer = decoded_hold(i, rs, t, left)
             return failed if answer == NO else answer
         answer = plain_test(i, rs, t)
         if answer != YES:
@@ -325,7 +348,7 @@ cdef bint part_holds(Inspector *i, const RuleSet *rs, const Part *part, BufferFe
         if not fetch(who, rs.views[part.view].buffer, index, &raw):
             return False
         i.bytes = view_bytes(i, rs, part.view, raw)
-        i.at = i.again = i.steps = 0
+        i.at = i.again = i.steps = i.decoded_used = 0
         if tests_hold(i, rs, &rs.tests[part.first_test], part.test_count) == YES:
             return True
     return False
@@ -354,11 +377,12 @@ cdef class InspectorHold:
         i.expressions = <void **>calloc(self.expression_count + 1, sizeof(void *))
         i.refused = <uint8_t *>calloc(self.expression_count + 1, 1)
         i.made = <uint8_t *>malloc(INSPECT_MADE)
+        i.decoded = <uint8_t *>malloc(INSPECT_DECODED)
         i.match_data = <void *>pcre2_match_data_create(1, NULL)
         i.match_context = <void *>pcre2_match_context_create(NULL)
         i.jit_stack = <void *>pcre2_jit_stack_create(32 * 1024, JIT_STACK, NULL)
         if (i.expressions == NULL or i.refused == NULL or i.made == NULL or i.match_data == NULL or i.match_context == NULL
-                or i.jit_stack == NULL):
+                or i.jit_stack == NULL or i.decoded == NULL):
             raise MemoryError
         pcre2_set_match_limit(<pcre2_match_context *>i.match_context, MATCH_LIMIT)
         pcre2_set_depth_limit(<pcre2_match_context *>i.match_context, DEPTH_LIMIT)
@@ -374,6 +398,7 @@ cdef class InspectorHold:
         free(i.expressions)
         free(i.refused)
         free(i.made)
+        free(i.decoded)
         if i.match_data != NULL:
             pcre2_match_data_free(<pcre2_match_data *>i.match_data)
         if i.match_context != NULL:

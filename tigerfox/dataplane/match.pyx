@@ -42,7 +42,7 @@ from libc.string cimport memcmp, memset
 from tigerfox.dataplane.candidates cimport Candidates, candidates_add
 from tigerfox.dataplane.image cimport (
     ACTION_ALERT, DIM_COUNT, DIM_DPORT, DIM_DST, DIM_EXTRA, DIM_SPORT, DIM_SRC, EXTRA_ICMP_TYPE, EXTRA_NONE, EXTRA_TCP_FLAGS,
-    FIELD_DSIZE, FIELD_FRAG_BITS, FIELD_FRAG_OFF, FIELD_ICMP_CODE, FIELD_ICMP_ID, FIELD_ICMP_SEQ,
+    FIELD_DSIZE, FIELD_FRAG_BITS, FIELD_FRAG_OFF, FIELD_ICMP_CODE, FIELD_ICMP_ID, FIELD_ICMP_MTU, FIELD_ICMP_SEQ,
     FIELD_ICMP_TYPE, FIELD_IP_ID, FIELD_IP_OPTIONS, FIELD_IP_PROTO, FIELD_SAME_IP, FIELD_TCP_ACK, FIELD_TCP_FLAGS,
     FIELD_TCP_SEQ, FIELD_TCP_WINDOW, FIELD_TOS, FIELD_TTL, OP_MASK, OP_RANGE, TRANSPORT_ICMP, TWIN_FIRST,
     TWIN_NONE, CompiledRules, Condition, Pattern, Rule, RuleSet, Slot)
@@ -51,6 +51,7 @@ from tigerfox.dataplane.packet cimport (
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.prefixes cimport prefix_class_v4, prefix_class_v6, prefix_near, range_near
 from tigerfox.dataplane.reason cimport R_NONE
+from tigerfox.dataplane.wire cimport load_be32
 
 cdef extern from *:
     int trailing_zeros "__builtin_ctzll"(uint64_t x) noexcept nogil
@@ -59,10 +60,11 @@ cdef enum:
     PROTO_ICMP = 1
     PROTO_TCP = 6
     PROTO_ICMPV6 = 58
+    TOO_BIG = 2                  # ICMPv6 type
     MAX_PROBES = 16              # slots looked at for one key; build_slots keeps to it
 
 FIELDS = ("tcp_flags", "tcp_seq", "tcp_ack", "tcp_window", "ttl", "tos", "ip_id", "frag_bits", "frag_off", "ip_options",
-          "same_ip", "icmp_type", "icmp_code", "icmp_id", "icmp_seq", "dsize", "ip_proto")
+          "same_ip", "icmp_type", "icmp_code", "icmp_id", "icmp_seq", "icmp_mtu", "dsize", "ip_proto")
 OPS = ("range", "mask", "any")
 
 
@@ -145,6 +147,10 @@ cdef inline bint field_icmp(const Packet *p, int field, uint32_t *value) noexcep
         value[0] = p.icmp_type
     elif field == FIELD_ICMP_CODE:
         value[0] = p.icmp_code
+    elif field == FIELD_ICMP_MTU:
+        if p.flow.proto != PROTO_ICMPV6 or p.icmp_type != TOO_BIG or p.caplen < <uint32_t>p.l4_off + 8:
+            return False
+        value[0] = load_be32(p.data + p.l4_off + 4)
     else:
         value[0] = p.icmp_id if field == FIELD_ICMP_ID else p.icmp_seq
         return p.has_icmp_echo
@@ -184,7 +190,7 @@ cdef inline bint condition_holds(const Condition *c, const Packet *p) noexcept n
     cdef bint there, holds
     if c.field <= <int>FIELD_TCP_WINDOW:
         there = field_tcp(p, c.field, &value)
-    elif c.field >= <int>FIELD_ICMP_TYPE and c.field <= <int>FIELD_ICMP_SEQ:
+    elif c.field >= <int>FIELD_ICMP_TYPE and c.field <= <int>FIELD_ICMP_MTU:
         there = field_icmp(p, c.field, &value)
     else:
         there = field_ip(p, c.field, &value)

@@ -31,6 +31,7 @@ from tigerfox.dataplane.app.dns cimport dns_feed, dns_parse, dns_probe, dns_prob
 from tigerfox.dataplane.app.http cimport (
     HTTP_PROBE_NO, HTTP_PROBE_YES, HttpProbe, http_close, http_feed, http_flow_init, http_probe, http_release)
 from tigerfox.dataplane.app.httpmessage cimport *
+from tigerfox.dataplane.app.ssh cimport ssh_feed, ssh_probe
 from tigerfox.dataplane.app.tls cimport tls_feed, tls_probe
 from tigerfox.dataplane.app.tlsstate cimport (
     TLS_ENCRYPTED, TLS_SEEN_CERTIFICATE, TLS_SEEN_CLIENT_HELLO, TLS_SEEN_SERVER_HELLO, TlsState)
@@ -267,6 +268,22 @@ cdef void datagram_read(Scene *s) noexcept nogil:
         none.count = none.fired_count = none.cut = 0
         dns_judge(s, &none)
 
+# SSH
+
+
+cdef void ssh_run(Scene *s, const uint8_t *data, uint32_t n) noexcept nogil:
+    """The version line of one side; what follows it is of no interest."""
+    cdef Message *m = &s.session.messages[<int>s.side]
+    cdef AppAnswer answer
+    s.ssh = &s.session.ssh[<int>s.side]
+    s.text = session_buffer(s.session, s.side)
+    answer = ssh_feed(s.ssh, &s.text, data, n)
+    if answer == APP_COMPLETE:
+        phase_scan(s, PHASE_SSH, 0)
+        message_judge(s, &m.waiting, HTTP_PROGRESS_COMPLETE, False)
+    s.session.app_done[<int>s.side] = answer != APP_NEED_MORE
+    s.ssh = NULL
+
 # Streams
 
 
@@ -275,13 +292,16 @@ cdef uint8_t app_probe(const Scene *s, const uint8_t *data, uint32_t n) noexcept
     cdef AppProbe tls = tls_probe(data, n)
     cdef HttpProbe http = http_probe(<HttpDirection><int>s.side, data, n)
     cdef AppProbe dns = dns_probe_stream(data, n)
+    cdef AppProbe ssh = ssh_probe(data, n)
+    if ssh == PROBE_YES:
+        return APP_SSH
     if tls == PROBE_YES:
         return APP_TLS
     if http == HTTP_PROBE_YES:
         return APP_HTTP
     if dns == PROBE_YES:
         return APP_DNS
-    if n >= LOOK_BYTES or tls == PROBE_NO and http == HTTP_PROBE_NO and dns == PROBE_NO:
+    if n >= LOOK_BYTES or tls == PROBE_NO and http == HTTP_PROBE_NO and dns == PROBE_NO and ssh == PROBE_NO:
         return APP_FAILED
     return APP_UNKNOWN
 
@@ -307,6 +327,8 @@ cdef void app_run(Scene *s, const uint8_t *data, uint32_t n, bint ended, uint64_
         tls_run(s, data, n)
     elif s.session.app == APP_DNS:
         dns_run(s, data, n)
+    elif s.session.app == APP_SSH:
+        ssh_run(s, data, n)
 
 
 cdef void stream_read(Scene *s, bint ended) noexcept nogil:

@@ -2,8 +2,8 @@
 #
 # What it owns: Detect points into tables of its worker; a Scene lives for one packet.
 # Layout: private memory.
-# Invariants: `payload` is what BUF_PAYLOAD means just now: a chunk of the stream or the packet's own payload. Of http, tls and dns
-#     at most one is set, while its message is judged.
+# Invariants: `payload` is what BUF_PAYLOAD means just now: a chunk of the stream or the packet's own payload. Of http, tls, ssh
+#     and dns at most one is set, while its message is judged.
 # Who may write what: the stages candidate, message and detect of the one worker.
 # What happens when full or broken: see Candidates (candidates that found no place are counted).
 
@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from tigerfox.dataplane.app.buffer cimport AppBuffer
 from tigerfox.dataplane.app.dns cimport DnsMessage
 from tigerfox.dataplane.app.httpmessage cimport HttpMemory, HttpSide
+from tigerfox.dataplane.app.ssh cimport SshState
 from tigerfox.dataplane.app.tlsstate cimport TlsState
 from tigerfox.dataplane.candidates cimport Candidates
 from tigerfox.dataplane.flow cimport Flow, FlowSide, FlowTable
@@ -32,6 +33,7 @@ cdef enum Phase:                 # of a message: which buffers become whole toge
     PHASE_TLS_CLIENT
     PHASE_TLS_SERVER
     PHASE_TLS_CERTS
+    PHASE_SSH
     PHASE_COUNT
 
 cdef enum:
@@ -73,5 +75,7 @@ cdef struct Scene:
     HttpSide *http
     HttpMemory memory
     TlsState *tls
+    SshState *ssh
     const DnsMessage *dns
-    AppBuffer text               # of tls or dns
+    AppBuffer text               # of tls, dns or ssh
+    uint8_t version[2]           # of tls, in network order

@@ -5,6 +5,7 @@ from tigerfox.dataplane.app.buffer cimport AppBuffer
 from tigerfox.dataplane.app.dns cimport DnsStream
 from tigerfox.dataplane.app.httpinflate cimport InflatePool
 from tigerfox.dataplane.app.httpmessage cimport HttpFlow, HttpMemory
+from tigerfox.dataplane.app.ssh cimport SshState
 from tigerfox.dataplane.app.tlsstate cimport TlsState
 from tigerfox.dataplane.flow cimport Flow, FlowSide
 from tigerfox.dataplane.shared cimport Region, SharedHeader
@@ -56,6 +57,7 @@ cdef struct Session:             # plain data, at the start of its slot; its wor
     uint32_t tls_used[2]
     DnsStream dns[2]
     uint32_t dns_used[2]
+    SshState ssh[2]
 
 cdef struct SessionCounts:       # since the reader took them
     uint64_t opened

@@ -69,9 +69,12 @@ class Chain:
         """Yield the contents and the option of each."""
         return ((step.test, step.option) for step in self.steps if step.kind == "content")
 
-    def made(self):
-        """Return the Part."""
-        return Part(self.buffer, tuple(step.test.made() if step.kind == "content" else step.test for step in self.steps),
+    def made(self, decoded=None):
+        """Return the Part. Behind a base64_decode come the tests of what it makes, and nothing else, as in Suricata 7."""
+        kinds = [step.kind for step in self.steps]
+        ends = kinds.index("base64_decode") + 1 if "base64_decode" in kinds else len(kinds)
+        steps = self.steps[:ends] + (decoded.steps if decoded and ends and kinds[ends - 1] == "base64_decode" else [])
+        return Part(self.buffer, tuple(step.test.made() if step.kind == "content" else step.test for step in steps),
                     self.transforms)
 
 
@@ -79,12 +82,14 @@ class Body:
     """The chains of a rule, and where the next test goes.
 
     ``sticky``: the buffer named last, None for the payload; ``opened``: the option that named it while no test has followed.
-    ``steps``: every test in the order of the text. ``names``: variables that a byte_extract or byte_math has set; they hold in
+    ``decoded``: the chain in what base64_decode makes, None where there is none. ``steps``: every test in the order of the text.
+    ``names``: variables that a byte_extract or byte_math has set; they hold in
     all chains.
     """
 
     def __init__(self):
         self.chains, self.steps, self.names = [], [], set()
+        self.decoded = None
         self.sticky = self.chain = self.opened = None
         self.transforms = []
 
@@ -93,6 +98,13 @@ class Body:
         self.check_opened(draft)
         self.sticky, self.chain, self.transforms = buffer, None, []
         self.opened = draft.option if buffer else None
+
+    def select_decoded(self, draft):
+        """What base64_decode makes holds from here on; a rule has one chain in it."""
+        if self.last(("base64_decode",)) is None:
+            raise Refusal("no base64_decode stands before it; write base64_decode; base64_data; content:\"...\"")
+        self.select(draft, "base64_data")
+        self.decoded = self.chain = self.decoded or Chain("base64_data", ())
 
     def check_opened(self, draft):
         """Refuse a sticky buffer in which nothing is tested."""
@@ -160,4 +172,4 @@ class Body:
 
     def parts(self):
         """Return the Parts."""
-        return tuple(chain.made() for chain in self.chains if chain.steps)
+        return tuple(chain.made(self.decoded) for chain in self.chains if chain.steps)

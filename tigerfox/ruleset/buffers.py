@@ -65,8 +65,24 @@ BUFFERS = (
     Buffer("ja3.string", "tls", "request", "message", ("ja3.string", "ja3_string")),
     Buffer("ja3s.hash", "tls", "response", "message", ("ja3s.hash",)),
     Buffer("ja3s.string", "tls", "response", "message", ("ja3s.string",)),
+    Buffer("tls.version", "tls", "both", "message"),
+    Buffer("ipv4.hdr", "", "both", "message", ("ipv4.hdr",)),
+    Buffer("ipv6.hdr", "", "both", "message", ("ipv6.hdr",)),
+    Buffer("tcp.hdr", "", "both", "message", ("tcp.hdr",)),
+    Buffer("udp.hdr", "", "both", "message", ("udp.hdr",)),
+    Buffer("icmpv4.hdr", "", "both", "message", ("icmpv4.hdr",)),
+    Buffer("icmpv6.hdr", "", "both", "message", ("icmpv6.hdr",)),
+    Buffer("ssh.proto", "ssh", "both", "message", ("ssh.proto", "ssh_proto")),
+    Buffer("ssh.software", "ssh", "both", "message", ("ssh.software", "ssh_software")),
+    _http("http.request_header", "request", "head"),
+    _http("http.response_header", "response", "head"),
 )
 
 BY_NAME = {row.name: number for number, row in enumerate(BUFFERS)}
-TRANSFORMS = ("dotprefix", "to_lowercase", "to_uppercase", "strip_whitespace", "compress_whitespace", "url_decode")
-MULTIPLE = frozenset(("dns.query", "tls.certs"))         # several instances: each mention of the keyword is a part of its own
+TRANSFORMS = ("dotprefix", "to_lowercase", "to_uppercase", "strip_whitespace", "compress_whitespace", "url_decode",
+              "header_lowercase", "strip_pseudo_headers")
+# Of one packet, and the protocols that have it, None for all.
+HEADERS = {"ipv4.hdr": None, "ipv6.hdr": None, "tcp.hdr": ("tcp",), "udp.hdr": ("udp",), "icmpv4.hdr": ("icmp", "icmpv4"),
+           "icmpv6.hdr": ("icmp", "icmpv6")}
+# Several instances: each mention of the keyword is a part of its own.
+MULTIPLE = frozenset(("dns.query", "tls.certs", "http.request_header", "http.response_header"))

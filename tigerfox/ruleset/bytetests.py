@@ -7,13 +7,14 @@ import re
 
 from tigerfox.ruleset.conditions import U16, U32, compare
 from tigerfox.ruleset.contents import number_or_name
-from tigerfox.ruleset.rule import ByteExtract, ByteJump, ByteMath, ByteTest, IsDataAt, Refusal, Size
+from tigerfox.ruleset.rule import Base64, ByteExtract, ByteJump, ByteMath, ByteTest, IsDataAt, Refusal, Size
 
 MOST_BYTES, MOST_DIGITS = 8, 23
 FARTHEST = (1 << 31) - 1
 _BASES = {"hex": 16, "dec": 10, "oct": 8}
 _IS_DATA_AT = re.compile(r"(!?)\s*([^,\s]+)\s*(,\s*relative)?\s*(,\s*rawbytes)?\s*\Z")
 _URILEN = re.compile(r"(.*?)\s*(?:,\s*(raw|norm))?\s*\Z", re.S)
+_DECODE = re.compile(r"\s*(?:(bytes|offset)\s+([0-9]{1,5})|(relative))\s*\Z")
 _OP = re.compile(r"(!?)\s*(<=|>=|<|>|=|&|\^)?\Z")
 _NAME = re.compile(r"[A-Za-z][\w.-]*\Z")
 _VALUE = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})\Z")
@@ -59,6 +60,22 @@ def urilen(draft, value):
 def _size(value, most, empty=False):
     found = compare("size", most, empty)(value)[0]
     return Size(found.a, found.b, found.negated)
+
+
+def base64_decode(draft, value):
+    """`[bytes NUMBER][, offset NUMBER][, relative]`."""
+    found = {}
+    for piece in (value or "").split(","):
+        match = _DECODE.match(piece)
+        if piece.strip() and (not match or (match[1] or match[3]) in found):
+            raise Refusal(f"{piece.strip()[:40]!r} does not fit; write base64_decode:bytes 20, offset 4, relative, or some of "
+                          "these", value.index(piece))
+        if match:
+            found[match[1] or match[3]] = int(match[2] or 0)
+    if max(found.values(), default=0) > U16 or found.get("bytes") == 0:
+        raise Refusal(f"bytes goes from 1 to {U16}, offset from 0 to {U16}; write less or more")
+    made = Base64(found.get("bytes", 0), found.get("offset", 0), "relative" in found)
+    draft.body.add("base64_decode", made, draft.option, draft.body.anchored(True))
 
 
 class _Pieces:

@@ -5,6 +5,7 @@ Each check takes the finished Draft and refuses at the option that is wrong, as 
 
 import re
 
+from tigerfox.ruleset.buffers import HEADERS
 from tigerfox.ruleset.rule import Flow, Refusal
 
 EITHER_END = frozenset(("tls.cert_subject", "tls.cert_issuer", "tls.cert_serial", "tls.cert_fingerprint", "tls.certs"))
@@ -194,7 +195,9 @@ def _other(sides, chain):
 
 def _settle_payload(draft):
     """Packets or stream: as Suricata's flags for it come about."""
-    packet = bool(draft.conditions) or draft.payload == "packet" or draft.flow is not None and draft.flow.data == "no_stream"
+    headers = any(chain.buffer in HEADERS for chain in draft.body.chains)
+    unstreamed = draft.flow is not None and draft.flow.data == "no_stream"
+    packet = headers or bool(draft.conditions) or draft.payload == "packet" or unstreamed
     stream = draft.payload == "stream" or draft.flow is not None and draft.flow.data == "only_stream"
     if packet and stream:
         where = draft.keywords["flow"][1][0] if "flow" in draft.keywords else None

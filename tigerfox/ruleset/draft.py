@@ -77,7 +77,7 @@ class Draft:
         default = row.priority if row else DEFAULT_PRIORITY
         same = self.src == self.dst and self.sport == self.dport
         text = self.source.text
-        if self.app in ("http", "tls") and self.protocol == "ip":
+        if self.app in ("http", "tls", "ssh") and self.protocol == "ip":
             self.protocol = "tcp"
         return Rule(
             place=self.source.place(len(text) - len(text.lstrip())), text=readable(text.strip()), action=self.action,
@@ -130,7 +130,7 @@ class Draft:
 
     def _warn_never(self):
         """Warn about keywords that the rule's packets do not have."""
-        if self.app in ("http", "tls") and self.protocol not in ("tcp", *_IP):
+        if self.app in ("http", "tls", "ssh") and self.protocol not in ("tcp", *_IP):
             self.option = None
             self.warn(f"{self.protocol} packets carry no {self.app}, so this rule never matches; write {self.app} or tcp as its "
                       "protocol", "never matches")

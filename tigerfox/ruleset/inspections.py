@@ -16,7 +16,7 @@ from tigerfox.ruleset.literals import choose
 from tigerfox.ruleset.rule import ByteExtract, ByteMath, Problem
 from tigerfox.ruleset.testrows import VARIABLES, Tests
 
-_APPS = {"failed": 1, "http": 2, "tls": 3, "dns": 4}
+_APPS = {"failed": 1, "http": 2, "tls": 3, "dns": 4, "ssh": 5}
 _NO_APP = 1 << 15                # wanted where two different protocols are: no flow has it
 _PAYLOADS = {"any": 0, "packet": 1, "stream": 2, "both": 3}
 _PROGRESS = {"line": 1, "head": 2, "body": 3, "message": 0}

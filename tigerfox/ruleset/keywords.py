@@ -117,6 +117,8 @@ TABLE = (
             "icmp_id:0;", HEADER + "icmp-id", "icmp_id", 2, protocols=ICMP, quotes="may", several=True),
     Keyword("icmp_seq", test.exact("icmp_seq", U16), "Sequence number of an ICMP echo",
             "icmp_seq:0;", HEADER + "icmp-seq", "icmp_seq", 2, protocols=ICMP, quotes="may", several=True),
+    Keyword("icmpv6.mtu", test.compare("icmp_mtu", U32), "MTU that an ICMPv6 Packet Too Big tells",
+            "icmpv6.mtu:<1280;", HEADER + "icmpv6-mtu", "icmp_mtu", 2, protocols=ICMP, several=True),
     Keyword("sameip", test.same_ip, "Source and destination address are equal",
             "sameip;", HEADER + "sameip", "same_ip", 2, value=False, several=True),
     Keyword("content", contents.content, "Bytes that are there, or with ! are not",
@@ -160,6 +162,11 @@ TABLE = (
             'byte_extract:2,0,length; content:"ab"; depth:length;', PAYLOAD + "byte-extract", several=True),
     Keyword("byte_math", bytetests.byte_math, "Reckon with a number of the buffer; keep the result as a variable",
             "byte_math:bytes 2, offset 0, oper +, rvalue 4, result sum;", PAYLOAD + "byte-math", several=True),
+    Keyword("base64_decode", bytetests.base64_decode, "Decode Base64 from here on, for base64_data",
+            'content:"k="; base64_decode:bytes 20, relative; base64_data; content:"cmd";', "base64-keywords.html#base64-decode",
+            several=True, optional=True),
+    Keyword("base64_data", sticky.decoded, "What base64_decode has made",
+            'base64_decode; base64_data; content:"cmd";', "base64-keywords.html#base64-data", value=False, several=True),
     Keyword("flow", flows.flow, "Direction and state of the flow",
             "flow:established,to_server;", FLOW + "flow"),
     Keyword("flowbits", flows.flowbits, "Marks of the flow: set, unset, toggle, isset, isnotset",
@@ -168,6 +175,8 @@ TABLE = (
             "stream_size:server,<,1000;", FLOW + "stream-size", several=True, protocols=TCP),
     Keyword("app-layer-protocol", flows.app_layer_protocol, "The application protocol that was recognised",
             "app-layer-protocol:!tls;", "app-layer.html#app-layer-protocol", several=True),
+    Keyword("tls.version", sticky.tls_version, "Version of TLS, of the hello that goes the rule's way",
+            "tls.version:1.0;", TLS + "tls-version", quotes="may", several=True, negatable=True, buffer="tls.version"),
     Keyword("tls.fingerprint", sticky.whole_value("tls.cert_fingerprint", True), "SHA-1 of the certificate, as 0a:1b",
             f'tls.fingerprint:"{sticky.CONTENTS["tls.cert_fingerprint"]}";', TLS + "tls-fingerprint", quotes="must", several=True,
             negatable=True, buffer="tls.cert_fingerprint"),
@@ -182,7 +191,7 @@ TABLE = (
 
 TESTS = frozenset(row.name for row in TABLE if row.field) | frozenset(
     """content uricontent pcre isdataat bsize urilen byte_test byte_jump byte_extract byte_math flowbits stream_size
-    app-layer-protocol""".split()
+    app-layer-protocol base64_decode""".split()
 )
 KEYWORDS = {name: row for row in TABLE for name in (row.name, *row.aliases)}
 

@@ -6,8 +6,8 @@ and common ones, and texts that every HTTP message or page has are worth little.
 
 from dataclasses import dataclass
 
-from tigerfox.ruleset.buffers import BUFFERS, BY_NAME
-from tigerfox.ruleset.rule import Content
+from tigerfox.ruleset.buffers import BUFFERS, BY_NAME, HEADERS
+from tigerfox.ruleset.rule import Base64, Content
 
 LONGEST = 64                     # bytes of a literal that the scan looks at
 
@@ -67,9 +67,11 @@ def choose(rule):
     of_app = any(BUFFERS[BY_NAME[part.buffer]].app for part in rule.parts)
     best, most = None, 0.0
     for number, part in enumerate(rule.parts):
-        if of_app and not BUFFERS[BY_NAME[part.buffer]].app:
+        if of_app and not BUFFERS[BY_NAME[part.buffer]].app or part.buffer in HEADERS:
             continue
         for test in part.tests:
+            if isinstance(test, Base64):
+                break
             if not isinstance(test, Content) or test.negated:
                 continue
             first, length = test.fast or (0, len(test.pattern))

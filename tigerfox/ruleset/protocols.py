@@ -3,13 +3,13 @@
 RULE_PROTOCOLS = {
     "ip": "ip", "ip4": "ipv4", "ipv4": "ipv4", "ip6": "ipv6", "ipv6": "ipv6", "tcp": "tcp", "tcp-pkt": "tcp",
     "udp": "udp", "icmp": "icmp", "icmp4": "icmpv4", "icmpv4": "icmpv4", "icmp6": "icmpv6", "icmpv6": "icmpv6",
-    "sctp": "sctp", "tcp-stream": "tcp", "http": "tcp", "http1": "tcp", "tls": "tcp", "dns": "ip",
+    "sctp": "sctp", "tcp-stream": "tcp", "http": "tcp", "http1": "tcp", "tls": "tcp", "ssh": "tcp", "dns": "ip",
 }
-APPS = {"http": "http", "http1": "http", "tls": "tls", "dns": "dns"}     # by the name in a rule
+APPS = {"http": "http", "http1": "http", "tls": "tls", "ssh": "ssh", "dns": "dns"}     # by the name in a rule
 PAYLOADS = {"tcp-pkt": "packet", "tcp-stream": "stream"}
 
 NOT_YET = frozenset(
-    """pkthdr http2 ssl ssh smtp ftp ftp-data imap pop3 smb dcerpc nfs ntp tftp ike ikev2
+    """pkthdr http2 ssl smtp ftp ftp-data imap pop3 smb dcerpc nfs ntp tftp ike ikev2
     krb5 dhcp snmp sip rfb mqtt pgsql telnet rdp modbus enip dnp3 quic bittorrent-dht template websocket ldap doh2 sdp
     esp arp""".split()
 )

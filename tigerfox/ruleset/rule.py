@@ -16,7 +16,7 @@ PORT_LAST = 65535
 ACTIONS = ("pass", "drop", "reject", "rejectdst", "rejectboth", "alert")
 PROTOCOLS = ("ip", "ipv4", "ipv6", "tcp", "udp", "icmp", "icmpv4", "icmpv6", "sctp")
 FIELDS = ("tcp_flags", "tcp_seq", "tcp_ack", "tcp_window", "ttl", "tos", "ip_id", "frag_bits", "frag_off", "ip_options",
-          "same_ip", "icmp_type", "icmp_code", "icmp_id", "icmp_seq", "dsize", "ip_proto")
+          "same_ip", "icmp_type", "icmp_code", "icmp_id", "icmp_seq", "icmp_mtu", "dsize", "ip_proto")
 OPS = ("range", "mask", "any")
 
 
@@ -236,6 +236,16 @@ class ByteMath:
 
 
 @dataclass(frozen=True, slots=True)
+class Base64:
+    """``base64_decode``: decode from ``offset`` on, ``count`` bytes or (0) all. The tests behind it in its part look into what
+    comes out: those that ``base64_data`` leads."""
+
+    count: int
+    offset: int
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A buffer and what must hold in it, in the order of the rule's text.
 
@@ -280,8 +290,8 @@ class StreamSize:
 
 @dataclass(frozen=True, slots=True)
 class AppProtocol:
-    """The application protocol of the flow, from the rule's head or ``app-layer-protocol``: "http", "tls", "dns" or
-    "failed"."""
+    """The application protocol of the flow, from the rule's head or ``app-layer-protocol``: "http", "tls", "dns",
+    "ssh" or "failed"."""
 
     name: str
     negated: bool = False
@@ -317,7 +327,7 @@ class Rule:
     """One checked rule.
 
     ``action`` is one of ACTIONS ("reject" answers to the source, also for `rejectsrc`), ``protocol`` one of PROTOCOLS
-    ("icmp" means ICMP and ICMPv6; a rule of http, tls or dns is one of tcp, udp or ip with ``apps``). ``priority`` is 1
+    ("icmp" means ICMP and ICMPv6; a rule of http, tls, ssh or dns is one of tcp, udp or ip with ``apps``). ``priority`` is 1
     (high) to 255. ``conditions`` stand in the order of cost, cheapest first. ``metadata`` and ``references`` are pairs of
     strings, ``target`` is None, "src_ip" or "dest_ip". All of ``parts``, ``flow``, ``flowbits``, ``stream_sizes`` and
     ``apps`` must hold. ``payload`` says what the buffer "payload" is in TCP, as Suricata chooses it: "packet" (a

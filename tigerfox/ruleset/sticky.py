@@ -3,11 +3,15 @@
 What the buffers are stands in buffers.py; here are their parsers and what the keyword table says of each.
 """
 
+import re
+
 from tigerfox.ruleset.body import Pattern
-from tigerfox.ruleset.buffers import BUFFERS, TRANSFORMS
+from tigerfox.ruleset.buffers import BUFFERS, HEADERS, TRANSFORMS
 from tigerfox.ruleset.contents import modifier
 from tigerfox.ruleset.rule import Refusal
 
+VERSIONS = {"1.0": 0x0301, "1.1": 0x0302, "1.2": 0x0303, "1.3": 0x0304}
+_RAW = re.compile(r"0[xX][0-9a-fA-F]{1,4}\Z")
 SHARED = {"http.response_body": "file.data"}       # one buffer in Suricata, and so one chain
 SAYS = {
     "payload": "The payload again, behind a sticky buffer",
@@ -50,6 +54,16 @@ SAYS = {
     "ja3.string": "JA3 of the client, as text",
     "ja3s.hash": "JA3S of the server, MD5",
     "ja3s.string": "JA3S of the server, as text",
+    "ipv4.hdr": "IPv4 header of the packet",
+    "ipv6.hdr": "IPv6 header of the packet, with its extension headers",
+    "tcp.hdr": "TCP header of the packet, with its options",
+    "udp.hdr": "UDP header of the packet",
+    "icmpv4.hdr": "ICMP header of the packet",
+    "icmpv6.hdr": "ICMPv6 header of the packet",
+    "ssh.proto": "Version of the protocol in the version line, either side's",
+    "ssh.software": "Software in the version line, either side's",
+    "http.request_header": "One header of a request, Name: value",
+    "http.response_header": "One header of a response, Name: value",
 }
 CONTENTS = {
     "http.method": "POST", "http.uri": "/admin", "http.uri.raw": "%2e%2e", "http.protocol": "HTTP/1.0", "http.stat_code": "404",
@@ -66,6 +80,8 @@ TRANSFORM_SAYS = {
     "strip_whitespace": "The buffer without blanks",
     "compress_whitespace": "Every run of blanks in the buffer is one blank",
     "url_decode": "%41 and + in the buffer are decoded",
+    "header_lowercase": "Names of headers in lower case",
+    "strip_pseudo_headers": "The buffer without lines that begin with a colon",
 }
 
 
@@ -78,6 +94,8 @@ def sticky(row, buffer):
         if row.name == "file.data":
             if draft.app not in (None, "http"):
                 raise Refusal(f"a {draft.app} rule has no files; write http, tcp or ip as the protocol")
+        elif row.name in HEADERS:
+            _check_header(draft, row.name)
         elif row.name.startswith("ja3"):
             if draft.app not in (None, "tls"):
                 raise Refusal(f"a {draft.app} rule has no JA3; write tls, tcp or ip as the protocol")
@@ -86,6 +104,30 @@ def sticky(row, buffer):
         draft.body.select(draft, buffer)
 
     return parse
+
+
+def _check_header(draft, name):
+    """A header stands only in the packets of its protocol."""
+    allowed = HEADERS[name]
+    if allowed and draft.protocol not in (*allowed, "ip", "ipv4", "ipv6"):
+        raise Refusal(f"{draft.protocol} packets have none; write {allowed[-1]} or ip as the protocol")
+
+
+def decoded(draft, value):
+    """base64_data: what the base64_decode before it makes."""
+    draft.body.select_decoded(draft)
+
+
+def tls_version(draft, value):
+    """`1.0`, `1.1`, `1.2`, `1.3`, or the two bytes as 0x0303."""
+    text = value.strip().strip('"').strip()
+    number = VERSIONS.get(text) or (int(text, 16) if _RAW.match(text) else None)
+    if number is None:
+        raise Refusal(f"{value[:40]!r} is not a version of TLS; write one of {' '.join(VERSIONS)}, or two bytes like 0x0303")
+    draft.set_app("tls")
+    found = Pattern(number.to_bytes(2, "big"), draft.negated)
+    found.startswith = True
+    draft.body.add("content", found, draft.option, draft.body.chain_of("tls.version"))
 
 
 def whole_value(buffer, whole):
@@ -103,7 +145,7 @@ def transform(name):
     """Return the parser of a transform."""
     def parse(draft, value):
         body = draft.body
-        if body.opened is None:
+        if body.opened is None or body.chain is not None:
             raise Refusal(f"no sticky buffer stands directly before it; write e.g. dns.query; {name}; content:\"...\"")
         body.transforms.append(name)
 
@@ -114,6 +156,8 @@ def table(keyword):
     """Return the rows of all buffers, their old modifiers and the transforms; ``keyword`` makes one."""
     made = []
     for row in BUFFERS:
+        if not row.keywords:
+            continue
         name, *aliases = row.keywords
         content = f'content:"{CONTENTS.get(row.name, "text")}";'
         reference = f"{_page(row)}#{name.replace('.', '-').replace('_', '-')}"
@@ -131,6 +175,8 @@ def table(keyword):
 
 
 def _page(row):
+    if row.name in HEADERS:
+        return "header-keywords.html"
     if row.name.startswith("ja3"):
         return "ja-keywords.html"
     return f"{row.app}-keywords.html" if row.app and row.name != "file.data" else "payload-keywords.html"

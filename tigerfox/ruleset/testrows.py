@@ -4,10 +4,10 @@ import struct
 
 from tigerfox.dataplane import inspect
 from tigerfox.ruleset.literals import rarest
-from tigerfox.ruleset.rule import ByteExtract, ByteJump, ByteMath, ByteTest, Content, IsDataAt, Pcre, Size
+from tigerfox.ruleset.rule import Base64, ByteExtract, ByteJump, ByteMath, ByteTest, Content, IsDataAt, Pcre, Size
 
 VARIABLES = 64                   # of one rule: image.pxd, RULE_VARIABLES
-_CONTENT, _PCRE, _DATA_AT, _SIZE, _BYTES, _JUMP, _EXTRACT, _MATH = range(8)
+_CONTENT, _PCRE, _DATA_AT, _SIZE, _BYTES, _JUMP, _EXTRACT, _MATH, _BASE64 = range(9)
 _NEGATED, _RELATIVE, _NOCASE, _AT_END, _BOUNDED, _OFFSET_VARIABLE, _DEPTH_VARIABLE, _COUNT_VARIABLE = (1 << n for n in range(8))
 _VALUE_VARIABLE, _LITTLE, _ALIGN, _FROM_BEGINNING, _FROM_END, _BASE_OF_NEXT, _ALONE = (1 << n for n in range(8, 15))
 _BYTE_OPS = ("<", ">", "=", "<=", ">=", "&", "^")
@@ -114,6 +114,9 @@ class Tests:
         return flags | more, fields | dict(kind=_MATH, op=_MATH_OPS.index(test.op), value=operand, mask=test.mask,
                                            target=variables.write(test.name))
 
+    def _base64(self, test, variables):
+        return 0, dict(kind=_BASE64, offset=test.offset, depth=test.count)
+
     def _number(self, test, variables):
         """What the tests of numbers have in common."""
         count, one = variables.read(test.count, _COUNT_VARIABLE)
@@ -122,7 +125,7 @@ class Tests:
 
 
 _PACKERS = {Content: Tests._content, Pcre: Tests._pcre, IsDataAt: Tests._data_at, Size: Tests._size, ByteTest: Tests._bytes,
-            ByteJump: Tests._jump, ByteExtract: Tests._extract, ByteMath: Tests._math}
+            ByteJump: Tests._jump, ByteExtract: Tests._extract, ByteMath: Tests._math, Base64: Tests._base64}
 
 
 class _Variables:
@@ -152,4 +155,6 @@ def _bases(tests):
                 flags[base] |= _BASE_OF_NEXT
         if isinstance(test, Content | Pcre):
             base = number
+        elif isinstance(test, Base64):
+            base = None
     return flags

@@ -254,17 +254,17 @@ cdef uint32_t uri_normalise(const uint8_t *raw, uint32_t n, uint8_t *out, bint *
 def fill_nearest():
     """Fill the table of nearest bytes; called once, when the module is loaded."""
     cdef int point
-    for point in range(65536):
-        nearest_byte[point] = 63
-        if point < 256:
-            nearest_byte[point] = point
-            continue
-        char = chr(point)
-        if 0xd800 <= point <= 0xdfff:
-            continue
-        coded = char.encode("cp1252", "ignore") or unicodedata.normalize("NFKD", char)[:1].encode("ascii", "ignore")
-        if coded:
-            nearest_byte[point] = coded[0]
+    cdef bytes own, bases
+    memset(nearest_byte, 63, sizeof(nearest_byte))
+    for point in range(256):
+        nearest_byte[point] = point
+    for first, end in ((0x100, 0x3400), (0xa000, 0xac00), (0xf900, 0x10000)):      # what lies between has no such letters
+        chars = [chr(point) for point in range(first, end)]
+        own = "".join(chars).encode("cp1252", "replace")
+        decomposed = unicodedata.normalize("NFKD", "\n".join(chars)).split("\n")
+        bases = "".join([letters[0] for letters in decomposed]).encode("ascii", "replace")
+        for point in range(first, end):
+            nearest_byte[point] = own[point - first] if own[point - first] != 63 else bases[point - first]
 
 
 fill_nearest()
