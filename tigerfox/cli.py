@@ -172,6 +172,23 @@ def replay(
     run(pcap, rules, var, lenient, midstream, as_json, "none" if no_cache else "auto")
 
 
+@app.command("explain", epilog=EXITS)
+def explain_verb(
+    pcap: Annotated[Path, typer.Argument(readable=False, show_default=False, help="A capture; none for a rule alone.")] = None,
+    rules: RuleFiles = ...,
+    packet: Annotated[int, typer.Option(min=1, show_default=False, help="Number of the packet in the capture, from 1.")] = None,
+    sid: Annotated[int, typer.Option(min=1, show_default=False, help="The rule that is asked about.")] = None,
+    var: Variables = None,
+    midstream: Annotated[bool, typer.Option("--midstream", help="Inspect connections without their beginning.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Leave out rules that are refused.")] = False,
+    as_json: AsJson = False,
+):
+    """Say why a packet met its fate (--packet), why a rule did or did not match (--sid), or how it is compiled."""
+    from tigerfox.offline.explain import explain
+
+    explain(pcap, rules, packet, sid, var, midstream, lenient, as_json)
+
+
 @rules_app.command("check", epilog=EXITS)
 def rules_check(
     files: Annotated[list[str], typer.Argument(help="Rule files (.gz too) or folders of *.rules.")],

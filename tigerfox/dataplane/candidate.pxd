@@ -8,6 +8,24 @@ from tigerfox.dataplane.scene cimport Detect, Scene
 # Does all of the rule hold in this scene?
 cdef bint candidate_holds(Scene *s, uint32_t number) noexcept nogil
 
+cdef enum FaultKind:             # of what a rule needs, in the order in which it is asked for
+    FAULT_NONE = 0
+    FAULT_HEADER                 # number: Misfit
+    FAULT_FLOW
+    FAULT_APP
+    FAULT_BITS                   # number: the step
+    FAULT_SIZES                  # number: the step
+    FAULT_BUFFER                 # number: the part; its buffer is not there
+    FAULT_TEST                   # number: the part, test: of its tests, counted from 0
+
+cdef struct Fault:
+    FaultKind kind
+    uint32_t number
+    uint32_t test                # those before it can hold together, not with it
+
+# What does not hold, by the same stages; for explanations.
+cdef Fault candidate_fault(Scene *s, uint32_t number) noexcept nogil
+
 # It does: note the match, and do what the rule does to its flow.
 cdef void candidate_fire(Scene *s, uint32_t number) noexcept nogil
 

@@ -20,7 +20,7 @@ What happens when full or broken
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr
+from libc.string cimport memchr, memset
 
 from tigerfox.dataplane.app.buffer cimport AppBuffer, AppSpan, span_inside
 from tigerfox.dataplane.app.httpbuffer cimport http_buffer
@@ -31,8 +31,8 @@ from tigerfox.dataplane.candidates cimport candidates_add
 from tigerfox.dataplane.flow cimport (
     TO_CLIENT, TO_SERVER, Flow, flow_bit_clear, flow_bit_has, flow_bit_set, flow_established)
 from tigerfox.dataplane.image cimport *
-from tigerfox.dataplane.inspect cimport inspect_parts
-from tigerfox.dataplane.match cimport match_add, rule_holds
+from tigerfox.dataplane.inspect cimport inspect_parts, part_reach
+from tigerfox.dataplane.match cimport match_add, rule_holds, rule_misfit
 from tigerfox.dataplane.packet cimport PACKET_LATER_FRAGMENT, PACKET_PORTS, PACKET_REASSEMBLED, Packet
 from tigerfox.dataplane.tcp cimport PROTO_TCP
 
@@ -330,6 +330,8 @@ cdef bint candidate_holds(Scene *s, uint32_t number) noexcept nogil:
     cdef const RuleSet *rs = s.d.rules
     cdef const Inspection *i = rule_inspection(rs, number)
     s.d.counts.candidates += 1
+    if s.d.watch != NULL:
+        s.d.watch(s.d.watcher, s, number)
     if not rule_holds(rs, number, s.p, s.key):
         return False
     if i.flow and not flow_wanted(s, i.flow):
@@ -339,6 +341,59 @@ cdef bint candidate_holds(Scene *s, uint32_t number) noexcept nogil:
     if i.bit_count and not bits_hold(s, i) or i.size_count and not sizes_hold(s, i):
         return False
     return i.part_count == 0 or inspect_parts(s.d.inspector, rs, i, scene_fetch, s)
+
+
+cdef Fault steps_fault(const Scene *s, const Inspection *i) noexcept nogil:
+    """The first flowbits or stream_size keyword that does not hold with those before it."""
+    cdef Inspection some = i[0]
+    cdef Fault fault
+    cdef uint8_t n
+    fault.kind, fault.number, fault.test = FAULT_NONE, 0, 0
+    for n in range(i.bit_count):
+        some.bit_count = n + 1
+        if not bits_hold(s, &some):
+            fault.kind, fault.number = FAULT_BITS, n
+            return fault
+    for n in range(i.size_count):
+        some.size_count = n + 1
+        if not sizes_hold(s, &some):
+            fault.kind, fault.number = FAULT_SIZES, n
+            return fault
+    return fault
+
+
+cdef Fault parts_fault(Scene *s, const Inspection *i) noexcept nogil:
+    cdef const RuleSet *rs = s.d.rules
+    cdef uint32_t n, instances
+    cdef Fault fault
+    memset(s.d.inspector.values, 0, sizeof(s.d.inspector.values))
+    for n in range(i.part_count):
+        fault.number = n
+        fault.test = part_reach(s.d.inspector, rs, &rs.parts[i.first_part + n], scene_fetch, s, &instances)
+        fault.kind = FAULT_TEST if instances else FAULT_BUFFER
+        if instances == 0 or fault.test < rs.parts[i.first_part + n].test_count:
+            return fault
+    fault.kind = FAULT_NONE
+    return fault
+
+
+cdef Fault candidate_fault(Scene *s, uint32_t number) noexcept nogil:
+    cdef const RuleSet *rs = s.d.rules
+    cdef const Inspection *i = rule_inspection(rs, number)
+    cdef Fault fault
+    fault.kind, fault.number, fault.test = FAULT_HEADER, rule_misfit(rs, number, s.p, s.key), 0
+    if fault.number:
+        return fault
+    fault.kind = FAULT_NONE
+    if i == NULL:
+        return fault
+    if i.flow and not flow_wanted(s, i.flow):
+        fault.kind = FAULT_FLOW
+    elif (i.apps or i.apps_not) and not app_wanted(s, i):
+        fault.kind = FAULT_APP
+    else:
+        fault = steps_fault(s, i)
+    return parts_fault(s, i) if fault.kind == FAULT_NONE else fault
 
 
 cdef inline void bit_do(Scene *s, const BitStep *step) noexcept nogil:

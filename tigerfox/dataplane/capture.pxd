@@ -21,6 +21,7 @@ cdef class Capture:
     cdef uint64_t size           # set at open, then constant
     cdef uint64_t pos            # the next record or block
     cdef uint64_t number         # packets handed out
+    cdef uint64_t limit          # hand out so many packets and no more
     cdef uint64_t strange        # of them on an interface whose link type is not read
     cdef uint32_t header_size    # of a pcap record; 0: pcapng
     cdef bint swapped            # the other byte order than this machine's

@@ -282,6 +282,7 @@ cdef class Capture:
 
     def __init__(self, path):
         self.path = os.fspath(path)
+        self.limit = <uint64_t>-1
         self._open()
         if self.size >= 4 and host32(self.base, False) == BLOCK_SECTION:
             self._check_sections()
@@ -340,6 +341,8 @@ cdef class Capture:
         cdef int answer = 0
         if self.damage != DAMAGE_NONE:
             return -1
+        if self.number >= self.limit:
+            return 0
         if self.header_size:
             return record_next(self, p)
         while self.pos < self.size and answer == 0:
@@ -347,6 +350,16 @@ cdef class Capture:
         return answer
 
     # Public API
+
+    def advance(self):
+        """Hand out one packet more and then say that the capture ends; return the number of that packet."""
+        self.limit = self.number + 1
+        return self.limit
+
+    @property
+    def read(self):
+        """How many packets were handed out."""
+        return self.number
 
     @property
     def cut(self):

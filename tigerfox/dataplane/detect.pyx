@@ -122,6 +122,8 @@ cdef void payload_judge(Scene *s, Waiting *w, const Bytes *chunk, const Bytes *o
             candidate_fire(s, number)
         elif w != NULL and inspection.scanned and of_stream(inspection.payload):
             waiting_add(w, number, at)
+    if d.watch != NULL:
+        d.watch(d.watcher, s, NO_RULE)
     candidates_clear(&d.found)
 
 

@@ -1,7 +1,7 @@
 # The full check of what a rule looks for in buffers: content, pcre, isdataat, bsize, byte_*. See inspect.pyx.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from tigerfox.dataplane.image cimport RULE_VARIABLES, Inspection, RuleSet
+from tigerfox.dataplane.image cimport RULE_VARIABLES, Inspection, Part, RuleSet
 
 cdef enum:
     INSPECT_STEPS = 3000         # tests of one buffer, repetitions counted; Suricata: inspection-recursion-limit
@@ -35,6 +35,11 @@ cdef struct Inspector:           # of one process and one rule set: compiled exp
 
 # Do all parts hold? Stops at the first that does not.
 cdef bint inspect_parts(Inspector *i, const RuleSet *rs, const Inspection *inspection, BufferFetch fetch, void *who) noexcept nogil
+
+# How many of a part's tests, counted from its first, can hold together, in the instance where most do; `instances`: how many
+# there are. Variables as in inspect_parts, which clears them. For explanations.
+cdef uint32_t part_reach(Inspector *i, const RuleSet *rs, const Part *part, BufferFetch fetch, void *who,
+                         uint32_t *instances) noexcept nogil
 
 # Bytes as a view sees them: themselves, or transformed into the inspector's memory.
 cdef Bytes view_bytes(Inspector *i, const RuleSet *rs, uint32_t view, Bytes raw) noexcept nogil

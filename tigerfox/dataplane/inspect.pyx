@@ -354,6 +354,31 @@ cdef bint part_holds(Inspector *i, const RuleSet *rs, const Part *part, BufferFe
     return False
 
 
+cdef uint32_t tests_reach(Inspector *i, const RuleSet *rs, const Part *part) noexcept nogil:
+    """The longest run of tests from the first on that holds in the bytes at hand; a bound ends it as well."""
+    cdef uint32_t n
+    for n in range(1, part.test_count + 1):
+        i.at = i.again = i.steps = 0
+        if tests_hold(i, rs, &rs.tests[part.first_test], n) != YES:
+            return n - 1
+    return part.test_count
+
+
+cdef uint32_t part_reach(Inspector *i, const RuleSet *rs, const Part *part, BufferFetch fetch, void *who,
+                         uint32_t *instances) noexcept nogil:
+    cdef uint32_t reach, most = 0
+    cdef Bytes raw
+    instances[0] = 0
+    while instances[0] < INSPECT_INSTANCES and fetch(who, rs.views[part.view].buffer, instances[0], &raw):
+        instances[0] += 1
+        i.bytes = view_bytes(i, rs, part.view, raw)
+        reach = tests_reach(i, rs, part)
+        most = max(most, reach)
+        if reach == part.test_count:
+            break
+    return most
+
+
 cdef bint inspect_parts(Inspector *i, const RuleSet *rs, const Inspection *inspection, BufferFetch fetch, void *who) noexcept nogil:
     cdef uint32_t n
     if inspection.variable_count:

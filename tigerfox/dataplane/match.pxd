@@ -13,9 +13,21 @@ cdef void rules_near(const RuleSet *rs, const Packet *p) noexcept nogil
 # scan names are added to `pending` instead (NULL: left out); what they look for is still to be checked.
 cdef int rules_match(const RuleSet *rs, Packet *p, uint32_t *key, Candidates *pending) noexcept nogil
 
+cdef enum Misfit:                # which of a rule's headers does not hold
+    MISFIT_NONE = 0
+    MISFIT_PROTOCOL
+    MISFIT_DPORT
+    MISFIT_SPORT
+    MISFIT_DST
+    MISFIT_SRC
+    MISFIT_CONDITION             # this + n: its condition n
+
 # Whether the headers of one rule hold for a packet of these classes: for rules that a scan names, which stand in no header
 # index.
 cdef bint rule_holds(const RuleSet *rs, uint32_t number, const Packet *p, const uint32_t *key) noexcept nogil
+
+# The first of a rule's headers that does not hold for a packet of these classes: a Misfit. For explanations.
+cdef uint32_t rule_misfit(const RuleSet *rs, uint32_t number, const Packet *p, const uint32_t *key) noexcept nogil
 
 # Put a rule among p.matches, in order, once, and of two twins only one; 1 when a match found no place.
 cdef int match_add(const RuleSet *rs, Packet *p, uint32_t number) noexcept nogil

@@ -315,6 +315,25 @@ cdef bint rule_holds(const RuleSet *rs, uint32_t number, const Packet *p, const 
     return check_rule(rs, &rs.rules[number], p, key)
 
 
+cdef uint32_t rule_misfit(const RuleSet *rs, uint32_t number, const Packet *p, const uint32_t *key) noexcept nogil:
+    cdef const Rule *rule = &rs.rules[number]
+    cdef uint32_t i
+    if not transport_fits(rule, p):
+        return MISFIT_PROTOCOL
+    if not in_set(rs, rule.dport_set, key[DIM_DPORT]):
+        return MISFIT_DPORT
+    if not in_set(rs, rule.sport_set, key[DIM_SPORT]):
+        return MISFIT_SPORT
+    if not in_set(rs, rule.dst_set, key[DIM_DST]):
+        return MISFIT_DST
+    if not in_set(rs, rule.src_set, key[DIM_SRC]):
+        return MISFIT_SRC
+    for i in range(rule.condition_count):
+        if not condition_holds(&rs.conditions[rule.first_condition + i], p):
+            return MISFIT_CONDITION + i
+    return MISFIT_NONE
+
+
 cdef inline bint rule_of_whole(const RuleSet *rs, const Rule *rule) noexcept nogil:
     """Whether a rule looks behind the IP header, and has time to: it only tells, or it counts."""
     cdef uint32_t i

@@ -111,6 +111,8 @@ cdef void message_judge(Scene *s, Waiting *w, uint8_t progress, bint more) noexc
                 w.fired_count += 1
         elif more and inspection.scanned and not waiting_add(w, number, 0):
             d.counts.candidates_cut += 1
+    if d.watch != NULL:
+        d.watch(d.watcher, s, NO_RULE)
     candidates_clear(&d.found)
 
 

@@ -46,6 +46,9 @@ cdef struct DetectCounts:        # since the reader took them
     uint64_t streams_refused     # packets whose bytes could not be taken into their stream
     uint64_t unfollowed          # TCP packets with payload whose stream is not followed
 
+# Told of a rule before its full check, and with NO_RULE of a unit when its candidates were checked. `scene` is a Scene.
+ctypedef void (*DetectWatch)(void *watcher, void *scene, uint32_t number) noexcept nogil
+
 cdef struct Detect:              # of one worker
     const RuleSet *rules         # changed between batches only, as the two below
     const Scanners *scanners
@@ -53,6 +56,8 @@ cdef struct Detect:              # of one worker
     FlowTable *flows             # set at bind, as those below
     Sessions *sessions
     DetectCounts counts
+    DetectWatch watch            # NULL but where a capture is explained
+    void *watcher
     uint32_t depth               # bytes of each direction of a TCP stream that are inspected; 0: all
     Flow *flow                   # of the packet inspected last, NULL: none
     uint8_t reach                # ReachState of its connection

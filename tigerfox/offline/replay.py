@@ -79,6 +79,28 @@ class Run:
         """Return what of the capture could not be read, as lines of text."""
         return [text for text in (self._capture.cut, self._capture.unread) if text]
 
+    def step(self):
+        """Judge one packet more and forget its events; False: the capture has none."""
+        wanted = self._capture.advance()
+        self._replay.run()
+        self._reader.drain(RING_SLOTS)
+        return self._capture.read == wanted
+
+    def watch(self, wanted, buffers):
+        """Return a Watch on the stages, for explanations: ``wanted`` rule numbers, ``buffers`` whether their bytes are kept."""
+        from tigerfox.dataplane.explain import Watch
+
+        return Watch(self._replay, wanted, buffers)
+
+    @property
+    def path(self):
+        """The capture's name."""
+        return self._capture.path
+
+    def packets_read(self):
+        """Return how many packets have come so far."""
+        return self._capture.read
+
     def events(self):
         """Yield lists of events, in the order of the packets."""
         going_on = True
