@@ -1,12 +1,13 @@
 """Instructions a packet, by stage, counted by valgrind: a check against regressions that no clock and no neighbour disturbs.
 
-A capture made here (50 connections, each with 20 HTTP requests and their answers, kept alive; with a handshake and an end) is replayed by
-rules/bench-24-content.rules under callgrind; only Replay.run is counted. Every compiled module and every library has a row of its own.
+A capture made here (50 connections, each with 20 HTTP requests and their answers, kept alive; with a handshake and an end) is
+replayed by rules/bench-24-content.rules under callgrind; only Replay.run is counted. Every compiled module and every library has
+a row of its own.
 
     python -m bench.callgrind [--json FILE] [--against bench/results/callgrind.json] [--slack 0.05]
 
-With --against the figures are compared: exit 1 where all of it, or a stage of weight, takes that share more instructions than stands
-there. Counts differ a little between compilers and processors (libhs and libc choose their code by what there is): compare on
+With --against the figures are compared: exit 1 where all of it, or a stage of weight, takes that share more instructions than
+stands there. Counts differ a little between compilers and processors (libhs and libc choose their code by what there is): compare on
 one machine.
 """
 
@@ -83,8 +84,8 @@ def count(folder):
     packets = write_capture(capture)
     command = [sys.executable, "-c", PROGRAM, str(capture), str(FEW)]
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)     # the compiled rules are in the cache from here on
-    done = subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--toggle-collect=*Replay_1run", *command],
-                          capture_output=True, text=True, cwd=ROOT)
+    valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--toggle-collect=*Replay_1run"]
+    done = subprocess.run([*valgrind, *command], capture_output=True, text=True, cwd=ROOT)
     if done.returncode or done.stdout != f"{packets} 0":
         raise TigerFoxError(f"valgrind: {done.stdout} {done.stderr[-300:]}")
     return packets, by_module(out.read_text(errors="replace"))
@@ -139,7 +140,8 @@ def main():
     figures = {"packets": packets, "rules": FEW.name, "instructions": round(total / packets, 1), "modules": rows}
     worse = compare(figures, before, chosen.slack) if before else []
     text = columns(rows, {"module": "module", "instructions": "instructions a packet", "share": "share"})
-    publish("callgrind", figures, chosen, "\n".join([text, f"all: {figures['instructions']}", *(f"worse: {line}" for line in worse)]))
+    lines = [text, f"all: {figures['instructions']}", *(f"worse: {line}" for line in worse)]
+    publish("callgrind", figures, chosen, "\n".join(lines))
     sys.exit(1 if worse else 0)
 
 

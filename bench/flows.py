@@ -28,7 +28,8 @@ def segment(number, reverse, flags, seq, ack):
 
 def measure(flows):
     opening = [packet for number in range(flows)
-               for packet in (segment(number, 0, 2, 999, 0), segment(number, 1, 18, 1999, 1000), segment(number, 0, 16, 1000, 2000))]
+               for packet in (segment(number, 0, 2, 999, 0), segment(number, 1, 18, 1999, 1000),
+                              segment(number, 0, 16, 1000, 2000))]
     before = resident()
     probe = StreamProbe(flows=max(16, 2 * flows))
     probe.pound(opening, NOW, 1, 0)

@@ -1,9 +1,10 @@
 """Time from a packet's arrival in the queue to its verdict, at half of what the filter can take.
 
 64-byte UDP packets are sent one by one at an even pace. Both ends of the firewall record them with the kernel's receive time
-stamps (packet sockets on the two links, SO_TIMESTAMPNS): when a packet comes in from the client, and when it goes out to the server. Their
-difference is the way through the firewall; what the arm without filter takes is forwarding alone, and the filter's own share
-is the difference of the two. That share holds the wait in the queue, the receive, the judging and the verdict.
+stamps (packet sockets on the two links, SO_TIMESTAMPNS): when a packet comes in from the client, and when it goes out to the
+server. Their difference is the way through the firewall; what the arm without filter takes is forwarding alone, and the filter's own
+share is the difference of the two: the wait in the queue, the receive, the judging and the verdict. The records are read after
+the last packet, so that the reading disturbs nobody.
 
 "Half load" is half of the packets a second that the batched accept-all answers in a flood on this machine, measured first
 with the same sender. Sender and filter have a core each, as in bench/packets.py.
@@ -45,7 +46,7 @@ def measure(lab, standing, meter, rate, seconds):
     """One turn of one arm: microseconds between the two links, by share of the packets that stayed below."""
     with standing.standing(lab) as pid:
         pin(pid, FILTER_CPU)
-        process = lab.firewall.popen(meter, "measure", "to1", "to2", PORT, seconds + 1, stdout=subprocess.PIPE, text=True)
+        process = lab.firewall.popen(meter, "measure", "to1", "to2", PORT, seconds + 0.5, stdout=subprocess.PIPE, text=True)
         if process.stdout.readline().strip() != "ready":
             raise TigerFoxError("the meter could not listen on the firewall's links: is the bench run as root?")
         lab.client.popen(meter, "pace", SERVER4, PORT, rate, seconds, cpu=SENDER_CPU, stdout=subprocess.DEVNULL).wait()

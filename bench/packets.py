@@ -191,7 +191,8 @@ def summary(found):
         row = {"arm": arm}
         for part in ("drain", "flood"):
             for name, column in (("clock", 1), ("cpu", 2)):
-                mine, its = ([turn[part][0] / turn[part][column] for turn in those] for those in (turns, next(iter(found.values()))))
+                first = next(iter(found.values()))
+                mine, its = ([turn[part][0] / turn[part][column] for turn in those] for those in (turns, first))
                 row |= {f"{part}_{name}": median(mine, 0), f"{part}_{name}_ratio": ratio(mine, its)}
         rows.append(row)
     return rows

@@ -98,7 +98,7 @@ def bench(path, packets, many, rounds):
     """Packets a second of every arm, a list by name."""
     with tempfile.TemporaryDirectory() as folder:
         empty = str(Path(folder, "empty.pcap"))
-        Path(empty).write_bytes(PCAP_HEADER + struct.pack("<IIII", 0, 0, 60, 60) + bytes(60))   # Suricata refuses a file without packet
+        Path(empty).write_bytes(PCAP_HEADER + struct.pack("<IIII", 0, 0, 60, 60) + bytes(60))      # Suricata wants one packet
         commands = dict(arms(many))
         return interleave(list(commands), rounds, lambda name: packets / (
             seconds(commands[name](path, folder)) - seconds(commands[name](empty, folder))), warm=1)
@@ -120,8 +120,8 @@ def main():
     ratios = {name: ratio(figures[name], figures[peer], 2) for name, peer in peers.items() if peer in figures}
     lines = [f"{name:32}{figure:12,} packets/s" + (f"   {ratios[name]:.2f} x Suricata" if name in ratios else "")
              for name, figure in medians.items()]
-    publish("replay", {"packets": packets, "bytes": size, "rules": [Path(file).name for file in many], "packets_per_second": medians,
-                       "ratio_to_suricata": ratios}, chosen, "\n".join([f"{packets:,} packets, {size / 1e6:,.0f} MB", *lines]))
+    publish("replay", {"packets": packets, "bytes": size, "rules": [Path(file).name for file in many],
+                       "packets_per_second": medians, "ratio_to_suricata": ratios}, chosen, "\n".join([f"{packets:,} packets, {size / 1e6:,.0f} MB", *lines]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +43,7 @@ static int link_open(const char *name) {
         BPF_STMT(BPF_RET | BPF_K, HEAD), BPF_STMT(BPF_RET | BPF_K, 0)};
     struct sock_fprog program = {.len = 6, .filter = code};
     struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = if_nametoindex(name)};
-    int on = 1, buffer = 64 << 20, fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
+    int on = 1, buffer = (1 << 30) - 1, fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
     if (fd < 0) fail("socket");
     setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
     setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer);
@@ -86,20 +85,19 @@ static void leaves(uint32_t number, int64_t when) { if (came[number]) taken[numb
 static int ascending(const void *a, const void *b) { return (*(double *)a > *(double *)b) - (*(double *)a < *(double *)b); }
 
 static int measure(char **argv) {
-    struct pollfd links[2];
+    int links[2];
     long seen = 0, first = 0, i;
     port = atoi(argv[2]);
     came = calloc(MOST, sizeof *came);
     taken = calloc(MOST, sizeof *taken);
-    for (i = 0; i < 2; i++) links[i] = (struct pollfd){link_open(argv[i]), POLLIN, 0};
+    for (i = 0; i < 2; i++) links[i] = link_open(argv[i]);
     printf("ready\n");
     fflush(stdout);
     int64_t end = now_ns(CLOCK_MONOTONIC) + (int64_t)(atof(argv[3]) * 1e9);
-    while (now_ns(CLOCK_MONOTONIC) < end) {
-        usleep(5000);                        /* stamps are the kernel's: reading late measures no worse, and disturbs less */
-        link_read(links[0].fd, 0, arrives);
-        link_read(links[1].fd, 1, leaves);
-    }
+    while (now_ns(CLOCK_MONOTONIC) < end)
+        usleep(10000);
+    link_read(links[0], 0, arrives);        /* stamps are the kernel's: reading at the end measures no worse, and disturbs nobody */
+    link_read(links[1], 1, leaves);
     for (i = 0; i < MOST; i++) {
         first += came[i] != 0;
         if (taken[i] != 0) taken[seen++] = taken[i];
@@ -118,11 +116,11 @@ static int pace(char **argv) {
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     inet_pton(AF_INET, argv[0], &to.sin_addr);
     if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to)) fail("connect");
-    int64_t begin = now_ns(CLOCK_MONOTONIC);
-    for (uint32_t number = 1; number < rate * seconds && number < MOST; number++) {
-        int64_t due = begin + (int64_t)(number * 1e9 / rate);
-        while (now_ns(CLOCK_MONOTONIC) < due)
+    int64_t due = now_ns(CLOCK_MONOTONIC), end = due + (int64_t)(seconds * 1e9), now;
+    for (uint32_t number = 1; due < end && number < MOST; number++) {
+        while ((now = now_ns(CLOCK_MONOTONIC)) < due)
             continue;
+        due = now + (int64_t)(1e9 / rate);        /* a sender that was held up does not catch up in a burst */
         memcpy(payload, &number, 4);
         if (send(fd, payload, sizeof payload, 0) < 0 && errno != ENOBUFS && errno != ECONNREFUSED && errno != EPERM) fail("send");
     }

@@ -52,7 +52,8 @@ def render(stacks, title):
              f'<text x="{MARGIN}" y="{ROW}" font-size="13">{escape(title)}: {root[0]:,} samples</text>']
     for place, (name, colour) in enumerate(COLOURS.items()):
         x = WIDTH - 90 * (len(COLOURS) - place)
-        lines.append(f'<rect x="{x}" y="{ROW - 11}" width="11" height="11" fill="{colour}"/><text x="{x + 15}" y="{ROW - 1}">{name}</text>')
+        lines.append(f'<rect x="{x}" y="{ROW - 11}" width="11" height="11" fill="{colour}"/>'
+                     f'<text x="{x + 15}" y="{ROW - 1}">{name}</text>')
     for name, place, seen, x, depth in drawn:
         wide, y = seen * scale, height - (depth + 1.5) * ROW
         about = escape(f"{name} ({place}): {seen:,} samples, {100 * seen / root[0]:.2f} %")

@@ -126,5 +126,6 @@ def render(found, as_json):
         return json.dumps(asdict(found))
     lines = [f"queue {found.queue}, pid {found.pid}: {found.samples:,} samples in {found.seconds:g} s", "",
              f"{'self':>7}{'with calls':>12}  function"]
-    lines += [f"{100 * row['self']:>6.1f}%{100 * row['total']:>11.1f}%  {row['function']} ({row['where']})" for row in found.functions]
+    lines += [f"{100 * row['self']:>6.1f}%{100 * row['total']:>11.1f}%  {row['function']} ({row['where']})"
+              for row in found.functions]
     return "\n".join([*lines, *(["", f"flame graph: {found.flame_graph}"] if found.flame_graph else [])])
