@@ -20,7 +20,7 @@ SHELL = sorted((ROOT / "scripts").rglob("*.sh"))
 STAGES = ("reason", "wire", "ascii", "hashing", "atomic", "check", "packet", "shared", "control", "queuesocket", "queue", "link", "capture", "parse", "defrag",
           "dissect", "events", "stats", "blockentry", "blocks", "blockbulk", "blockchanges", "flowentry", "tcp", "flow", "stream", "app.buffer", "app.digest", "app.x509", "app.tlsstate", "app.hello", "app.tls", "app.ssh",
           "app.dns", "app.httpinflate", "app.httpmessage", "app.httpuri", "app.httpline", "app.httpfields", "app.httpbody", "app.httpbuffer",
-          "app.http", "app.httpparser", "prefixes", "image", "candidates", "match", "reach", "scan", "search", "transform", "numbers", "inspect", "session",
+          "app.http", "app.httpparser", "prefixes", "image", "handover", "candidates", "match", "reach", "scan", "search", "transform", "numbers", "inspect", "session",
           "scene", "candidate", "message", "detect", "rates", "verdict", "reply", "lane", "explain")
 LONG_FUNCTIONS = {}              # name -> lines allowed, beyond the 60 of everybody else
 BANNED = {

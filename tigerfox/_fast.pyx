@@ -46,7 +46,7 @@ cdef void layer_judge(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
     cdef Decision *d = &layer.decision
     cdef Reason fault = parsed
     d.rule, d.action, d.block_scope, d.alert_count = NO_RULE, ACTION_DROP, SCOPE_NONE, 0
-    layer.sid, layer.reason = 0, R_DEFAULT
+    layer.sid, layer.reason, d.inspector = 0, R_DEFAULT, 0
     if not layer.packet.flags & PACKET_BARE:
         layer.reason = blocks_lookup(lane.blocks, &layer.packet.flow, lane.now, &layer.sid)
     if layer.reason == R_NONE:
@@ -78,7 +78,7 @@ cdef void packet_judge(Lane *lane, Packet *p) noexcept nogil:
     """Judge a packet that was read, and what it carries; the stricter of the two is what happens to it."""
     cdef Layer *decider = &lane.outer
     lane.outer.packet = p
-    lane.inner.decision.alert_count = 0
+    lane.inner.decision.alert_count, lane.detect.flow = 0, NULL
     part_judge(lane, &lane.outer, <Reason>p.fault)
     if lane.outer.packet.flags & PACKET_TUNNEL and lane.outer.verdict != VERDICT_DROP:
         lane.inner.packet = &lane.inner_packet
@@ -103,6 +103,7 @@ cdef void packet_settle(Lane *lane, Packet *p, Layer *decider) noexcept nogil:
         drop_follow(lane, decider)
     else:
         stats.accepted += 1
+        packet_hand_over(lane, p)
     if lane.pieces:
         pieces_settle(lane, decider)
 
@@ -121,10 +122,7 @@ cdef void message_judge(Lane *lane, Queue *q, Packet *p, int kind, uint32_t mark
         lane.stats.truncated += kind == MESSAGE_TRUNCATED
         queue_follow(q, <uint32_t>p.number)
         packet_judge(lane, p)
-        if bypass_begins(lane, p, mark):
-            queue_mark(q, <uint32_t>p.number, mark | lane.bypass_bit)
-        else:
-            queue_verdict(q, <uint32_t>p.number, <Verdict>p.verdict)
+        packet_answer(lane, q, p, mark)
     elif kind == MESSAGE_UNCOPIED:
         queue_follow(q, <uint32_t>p.number)
         queue_verdict(q, <uint32_t>p.number, VERDICT_REPEAT)
@@ -188,7 +186,7 @@ cdef int worker_loop(Lane *lane, Queue *q, const Control *control, uint64_t gene
     return EXIT_SIGNALS
 
 
-cdef int replay_loop(Lane *lane, Capture capture, uint64_t events_end) noexcept nogil:
+cdef int replay_loop(CaptureLane hold, Lane *lane, Capture capture, uint64_t events_end) noexcept nogil:
     """Judge packets of a capture while their events find room; 1: there is more, else what capture_next said."""
     cdef uint64_t room = (events_end - lane.events.written[0]) // EVENTS_PER_PACKET
     cdef int i, n, got = 1
@@ -202,6 +200,8 @@ cdef int replay_loop(Lane *lane, Capture capture, uint64_t events_end) noexcept 
         for i in range(n):
             lane.now = <uint32_t>(lane.packets[i].time_ns // 1000000000)
             packet_judge(lane, &lane.packets[i])
+            if lane.packets[i].verdict == VERDICT_QUEUE:
+                inspector_ask(hold, &lane.packets[i])
         if n:
             inspection_tidy(lane, lane.packets[n - 1].time_ns)
         room = (events_end - lane.events.written[0]) // EVENTS_PER_PACKET
@@ -245,6 +245,6 @@ cdef class Replay(CaptureLane):
         cdef uint64_t end = self.events_end(limit_events)
         cdef int got
         with nogil:
-            got = replay_loop(&self.lane, self.capture, end)
+            got = replay_loop(self, &self.lane, self.capture, end)
         self.cut = got < 0
         return got == 1

@@ -108,6 +108,9 @@ def start(
         help="on or off: drop what is blocked in the kernel, before the queues (on where nf_tables and nft are there).")] = None,
     allow: Annotated[list[str], typer.Option(
         help="ADDRESS[/PREFIX][:PORT] whose TCP is never queued; may be repeated.")] = None,
+    inspector: Annotated[list[str], typer.Option(
+        help="NAME=package.module:function[,closed][,processes=N], for rules with inspect: NAME; may be repeated.")] = None,
+    inspector_queues: Annotated[str, typer.Option(help='First queue of the inspectors, "100:".')] = None,
     eve: Annotated[str, typer.Option(help="Append alerts and drops to this file, as JSON lines.")] = None,
     run_dir: Annotated[str, typer.Option(help="Sockets and shared memory.")] = None,
     lenient: Annotated[bool, typer.Option("--lenient", help="Leave out rules that are refused.")] = None,
@@ -165,11 +168,12 @@ def replay(
     lenient: Annotated[bool, typer.Option("--lenient", help="Leave out rules that are refused.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print EVE JSON, an event a line, and nothing else.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compile the rules anew, and keep no copy.")] = False,
+    inspector: Annotated[list[str], typer.Option(help="NAME=package.module:function, as at start; may be repeated.")] = None,
 ):
     """Judge the packets of a capture file as a running instance would; needs no privilege."""
     from tigerfox.offline.replay import replay as run
 
-    run(pcap, rules, var, lenient, midstream, as_json, "none" if no_cache else "auto")
+    run(pcap, rules, var, lenient, midstream, as_json, "none" if no_cache else "auto", inspector or ())
 
 
 @app.command("explain", epilog=EXITS)

@@ -132,6 +132,14 @@ def queue_text(value):
     return str(value)
 
 
+def first_queue(value):
+    """Check for a queue number, also written as "100:"."""
+    text = str(value).removesuffix(":")
+    if not text.isdecimal() or int(text) > 65535:
+        raise ValueError('write a queue number up to 65535, as "100:"')
+    return int(text)
+
+
 def cpu_text(value):
     """Check for "auto", "none" or a CPU list."""
     if value not in ("auto", "none"):
@@ -247,6 +255,16 @@ class Flows:
 
 
 @dataclass(frozen=True)
+class Inspectors:
+    """Python inspectors, to which rules hand packets over with `inspect: NAME;`."""
+
+    first_queue: int = setting(100, first_queue, 'number of their first queue, or as "100:"; one queue for each process')
+    length: int = setting(1024, integer(1, 1 << 20), "packets that may wait for one process; beyond it the policy answers")
+    policy: str = setting("open", POLICY, "for a full queue, a dead or raising inspector, where its entry does not say")
+    run: dict = setting({}, variables, 'NAME = "package.module:function[,open|closed][,processes=2][,OPTION=VALUE]"')
+
+
+@dataclass(frozen=True)
 class Eve:
     """Alerts and drops as JSON lines."""
 
@@ -311,6 +329,7 @@ class Config:
     blocks: Blocks = field(default_factory=Blocks)
     rates: Rates = field(default_factory=Rates)
     flows: Flows = field(default_factory=Flows)
+    inspectors: Inspectors = field(default_factory=Inspectors)
     eve: Eve = field(default_factory=Eve)
     netfilter: Netfilter = field(default_factory=Netfilter)
     watchdog: Watchdog = field(default_factory=Watchdog)
@@ -393,8 +412,8 @@ def _override(config, name, value):
     if not key:
         values = {item.name: value for item in fields(getattr(config, section))}
         return _with_section(config, section, values, "command line")
-    if name == "rules.variables":
-        value = {**config.rules.variables, **value}
+    if name in ("rules.variables", "inspectors.run"):
+        value = {**getattr(getattr(config, section), key), **value}
     return _with_section(config, section, {key: value}, "command line")
 
 

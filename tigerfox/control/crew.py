@@ -47,6 +47,7 @@ class Job:
     user: tuple | None
     channel: socket.socket
     parent: int
+    book: object                 # of the Python inspectors, or None
     forget: list = field(default_factory=list)
 
 

@@ -51,25 +51,27 @@ def map_image(descriptor):
 class Compilation:
     """A child that compiles; ``pid`` ends by itself, then ``finish`` has the result."""
 
-    def __init__(self, rules, block_seconds, forget=()):
-        """Fork the child. ``rules`` is the configuration's section, ``forget`` is called in the child first."""
+    def __init__(self, rules, block_seconds, forget=(), inspectors=()):
+        """Fork the child. ``rules`` is the configuration's section, ``forget`` is called in the child first, ``inspectors`` are
+        the names that rules may say.
+        """
         self.started = time.monotonic()
         self.image = os.memfd_create("tigerfox-rules", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self.answer = os.memfd_create("tigerfox-answer", os.MFD_CLOEXEC)
         parent = os.getpid()
-        self.pid = fork(lambda: self._child(rules, block_seconds, parent, forget))
+        self.pid = fork(lambda: self._child(rules, block_seconds, parent, forget, list(inspectors)))
 
-    def _child(self, rules, block_seconds, parent, forget):
+    def _child(self, rules, block_seconds, parent, forget, inspectors):
         settle("tigerfox-rules", forget)
         die_with_parent(signal.SIGKILL, parent)
         os.nice(5)
-        answer = self._compile(rules, block_seconds)
+        answer = self._compile(rules, block_seconds, inspectors)
         with open(self.answer, "w", encoding="utf-8", closefd=False) as stream:
             json.dump(answer, stream)
 
-    def _compile(self, rules, block_seconds):
+    def _compile(self, rules, block_seconds, inspectors):
         try:
-            made = compile_files(rules.files, rules.variables, rules.lenient, block_seconds, rules.cache)
+            made = compile_files(rules.files, rules.variables, rules.lenient, block_seconds, rules.cache, inspectors)
         except errors.RuleError as error:
             return {"error": "RuleError", "problems": [str(problem) for problem in error.problems]}
         except errors.TigerFoxError as error:

@@ -32,7 +32,8 @@ class Reloading:
         supervisor = self._supervisor
         try:
             config = supervisor.reread()
-            self._work = loading.Compilation(config.rules, config.blocks.seconds, supervisor.child_forgets())
+            self._work = loading.Compilation(config.rules, config.blocks.seconds, supervisor.child_forgets(),
+                                             supervisor.inspecting.names())
         except (TigerFoxError, OSError) as error:
             self._fail(error)
             return

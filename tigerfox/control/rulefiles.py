@@ -22,30 +22,31 @@ class RuleImage:
     warnings: list
 
 
-def compile_files(files, variables, lenient, block_seconds, cache="none"):
+def compile_files(files, variables, lenient, block_seconds, cache="none", inspectors=None):
     """Return the RuleImage of rule files (or folders of ``*.rules``).
 
     ``variables`` maps names to expressions as in Suricata's configuration; ``lenient`` leaves refused rules out instead
     of refusing them all; ``block_seconds`` is how long a drop blocks where its rule does not say. ``cache`` is the setting
-    ``rules.cache``: where what was compiled before is kept. Raises RuleError.
+    ``rules.cache``: where what was compiled before is kept. ``inspectors``: names of the Python inspectors there are, None where
+    rules may name any. Raises RuleError.
     """
     from tigerfox.ruleset.cache import WORTH_KEEPING, Cache, folder_of
 
     folder = folder_of(cache)
-    key = _key(files, variables, lenient, block_seconds) if folder else None
+    key = _key(files, variables, lenient, block_seconds, inspectors) if folder else None
     kept = Cache(folder).get(key) if key else None
     if kept:
         described, image = kept
         return RuleImage(image, **described)
     started = time.monotonic()
-    made = _compile(files, variables, lenient, block_seconds)
+    made = _compile(files, variables, lenient, block_seconds, inspectors)
     if key and time.monotonic() - started >= WORTH_KEEPING:
         described = asdict(made)
         Cache(folder).put(key, described, described.pop("image"))
     return made
 
 
-def _key(files, variables, lenient, block_seconds):
+def _key(files, variables, lenient, block_seconds, inspectors):
     from tigerfox import __version__
     from tigerfox.dataplane import inspect, scan
     from tigerfox.dataplane.image import IMAGE_LAYOUT
@@ -53,10 +54,10 @@ def _key(files, variables, lenient, block_seconds):
     from tigerfox.ruleset.source import find_files
 
     libraries = f"libhs {scan.library()} pcre2 {inspect.library()}"
-    return key_of(find_files(files), variables, f"{__version__} {IMAGE_LAYOUT} {libraries} {lenient} {block_seconds}")
+    return key_of(find_files(files), variables, f"{__version__} {IMAGE_LAYOUT} {libraries} {lenient} {block_seconds} {inspectors}")
 
 
-def _compile(files, variables, lenient, block_seconds):
+def _compile(files, variables, lenient, block_seconds, inspectors):
     from tigerfox.dataplane.image import CompiledRules
     from tigerfox.ruleset.check import load_rules
     from tigerfox.ruleset.compile import compile_rules
@@ -64,8 +65,8 @@ def _compile(files, variables, lenient, block_seconds):
     from tigerfox.ruleset.variables import Variables
 
     with resting_collector():
-        found = load_rules(files, Variables(variables), lenient=lenient)
-        compiled = compile_rules(found.rules, block_seconds)
+        found = load_rules(files, Variables(variables, inspectors), lenient=lenient)
+        compiled = compile_rules(found.rules, block_seconds, inspectors or ())
     metadata = [[rule.action, rule.gid, rule.sid, rule.rev, rule.msg, rule.category, rule.priority]
                 for rule in compiled.rules]
     copy_range = CompiledRules.from_buffer(compiled.image).copy_range

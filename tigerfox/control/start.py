@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tigerfox import config as settings
 from tigerfox import errors
-from tigerfox.control import loading, netfilter, pinning, privileges, rulefiles
+from tigerfox.control import inspecting, loading, netfilter, pinning, privileges, rulefiles
 from tigerfox.control.instance import Instance
+from tigerfox.inspectors import wanted
 
 _STARTED = b"started"
 
@@ -46,6 +47,8 @@ def options(given):
         "netfilter.fanout": given.get("fanout"), "netfilter.offload": given.get("offload"),
         "netfilter.bypass": given.get("bypass"),
         "netfilter.allow": given.get("allow") or None,
+        "inspectors.run": wanted.assignments(given.get("inspector")) or None,
+        "inspectors.first_queue": given.get("inspector_queues"),
         "eve.file": given["eve"], "paths.run_dir": given["run_dir"],
     }
 
@@ -75,7 +78,7 @@ def start(path, options, daemon=False):
     config = reread()
     instance = Instance(config.paths.run_dir, config.paths.state_dir)
     _prove(config, instance)
-    loaded = loading.Compilation(config.rules, config.blocks.seconds).wait()
+    loaded = loading.Compilation(config.rules, config.blocks.seconds, inspectors=config.inspectors.run).wait()
     for line in [*loaded.warnings, *rulefiles.summary(loaded.refused, loaded.left_out)]:
         sys.stderr.write(f"tigerfox: {line}\n")
     if daemon:
@@ -92,6 +95,7 @@ def _prove(config, instance):
     privileges.find_user(config.privileges.user)
     numbers = settings.queue_numbers(config.queues.numbers)
     pinning.plan(config.cpu.pin, len(numbers), pinning.usable_cpus())
+    inspecting.prove(config)
     if config.netfilter.install:
         netfilter.chain_settings(config)
     pid = instance.running()

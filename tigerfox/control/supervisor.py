@@ -28,6 +28,7 @@ from tigerfox.config import as_dict, mark_value, queue_numbers
 from tigerfox.control import pinning, privileges
 from tigerfox.control.bypass import Bypass
 from tigerfox.control.crew import Crew, Seat
+from tigerfox.control.inspecting import Inspecting
 from tigerfox.control.instance import write_atomically
 from tigerfox.control.offload import Offloader
 from tigerfox.control.reloading import Reloading
@@ -66,6 +67,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.reloading = Reloading(self)
         self.bypass = Bypass(config.netfilter, log)
+        self.inspecting = Inspecting(config, log, self._forget_workers)
         self._swept = 0
         self._rows = {}
         self._handlers = {}
@@ -119,13 +121,15 @@ class Supervisor:
         self._begin_bypass()
         pinning.pin_self(plan.housekeeping if self.config.cpu.pin != "none" else None)
         shared = {"blocks": self.blocks, "rates": self.rates, "control": self.control, "replies": self.replies,
-                  "failure": self.config.failure, "depth": self.config.flows.depth, "bypass_bit": self.bypass.bit}
+                  "failure": self.config.failure, "depth": self.config.flows.depth, "bypass_bit": self.bypass.bit,
+                  "book": self.inspecting.book}
         self.crew = Crew(self.seats, shared, user, self.log, self.forget)
         self.scribe = Scribe(self.config.eve, self.instance, self.seats, self.log, self._forget_all, plan.housekeeping)
         self.offloader = Offloader(self.config.netfilter, self.instance, self.blocks, self.log, self._forget_all,
                                    plan.housekeeping)
         self.service = Service(str(self.instance.socket), self.selector, self._request)
         self.use(self.loaded)
+        self.inspecting.open(self.blocks, user, plan.housekeeping)
         self.crew.start_due()
         self.scribe.start_due()
 
@@ -243,6 +247,7 @@ class Supervisor:
             self.log.error("the state of the queues cannot be read: %s", error)
             self._rows = {}
         self.crew.watch(self._rows)
+        self.inspecting.turn(self._rows)
 
     def _sweep(self):
         step = -(-self.blocks.slots // SWEEP_TICKS)
@@ -292,8 +297,8 @@ class Supervisor:
 
         states = {seat.number: {"state": seat.state, "age": seat.progress.age(time.monotonic())} for seat in self.seats}
         pages = {seat.number: seat.page for seat in self.seats}
-        client.answer(collect(self.about(), pages, self.blocks, self.rates, self._rows,
-                              {"eve": self.scribe.report(), "offload": self.offloader.report()}, states))
+        reports = {"eve": self.scribe.report(), "offload": self.offloader.report(), "inspectors": self.inspecting.report(self._rows)}
+        client.answer(collect(self.about(), pages, self.blocks, self.rates, self._rows, reports, states))
 
     def _stop(self, client):
         self.stopping = self.stopping or "`tigerfox stop`"
@@ -302,7 +307,11 @@ class Supervisor:
     # Down
 
     def forget(self):
-        """Close in a forked child what belongs to the supervisor alone."""
+        """Close in a worker what belongs to the supervisor and the inspectors."""
+        self._forget_own()
+        self.inspecting.close()
+
+    def _forget_own(self):
         self.instance.forget()
         for end in self._wake:
             end.close()
@@ -310,12 +319,17 @@ class Supervisor:
         if self.service is not None:
             self.service.forget()
 
-    def _forget_all(self):
-        self.forget()
+    def _forget_workers(self):
+        """Close in a child that is neither worker nor the supervisor what belongs to those."""
+        self._forget_own()
         for seat in self.seats:
             seat.close()
         for descriptor in self.replies:
             os.close(descriptor)
+
+    def _forget_all(self):
+        self._forget_workers()
+        self.inspecting.close()
 
     def child_forgets(self):
         """Return the calls by which a helper process lets go of queues and sockets."""
@@ -324,7 +338,8 @@ class Supervisor:
     def _close(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)      # what we call inherits it: a second Ctrl-C breaks nothing off
-        for step in (self._unhook, self.bypass.end, self._drain, self._end_workers, self._end_scribe, self._save_blocks,
+        for step in (self._unhook, self.bypass.end, self._drain, self._end_workers, self._end_inspectors, self._end_scribe,
+                     self._save_blocks,
                      self._close_rest, self.instance.release, self._restore_signals):
             try:
                 step()
@@ -360,6 +375,9 @@ class Supervisor:
             self.crew.stop(STOP_SECONDS)
         for seat in self.seats:
             seat.close()
+
+    def _end_inspectors(self):
+        self.inspecting.stop(DRAIN_SECONDS)
 
     def _end_scribe(self):
         if self.scribe is not None:

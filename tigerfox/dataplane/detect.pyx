@@ -317,7 +317,7 @@ cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept no
     memset(&s, 0, sizeof(Scene))
     s.d, s.p, s.key = d, p, key
     found = scene_inspect(&s)
-    d.flow = s.flow
+    d.flow, d.side = s.flow, s.side
     if d.reach != REACH_DECIDED:
         d.reach = reach_of(&s)
     return found

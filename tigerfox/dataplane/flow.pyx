@@ -221,7 +221,7 @@ cdef void flow_clear(FlowTable *t, Flow *f, const FlowTuple *key, uint64_t time_
         memcpy(f.key.dst, key.src, 16)
         f.key.sport, f.key.dport = key.dport, key.sport
     f.session = NO_SESSION
-    f.flags = f.state = f.app = f.app_tried[0] = f.app_tried[1] = f.bit_count = 0
+    f.flags = f.state = f.app = f.app_tried[0] = f.app_tried[1] = f.bit_count = f.inspector = 0
     f.bypassed = 0
     f.packets[0] = f.packets[1] = f.bytes[0] = f.bytes[1] = 0
     f.id = <uint64_t>t.shared.tag << ID_BITS | t.shared.next_id & ((<uint64_t>1 << ID_BITS) - 1)

@@ -34,7 +34,7 @@ cdef enum FlowAge:               # the ageing lists; a flow is in one of them. 0
     AGE_COUNT
 
 cdef enum:
-    FLOW_BITS = 28               # names kept of `flowbits`
+    FLOW_BITS = 26               # names kept of `flowbits`
     NO_SESSION = 0xffffffff
 
 cdef struct TcpSide:             # what one end has sent
@@ -73,6 +73,9 @@ cdef struct Flow:                # its worker only; 320 bytes, what a look-up re
     uint64_t id                  # for events; unique in the instance, below 2**53
     uint64_t since_ns            # Unix time of the first packet
     TcpSide tcp[2]               # by the side that sends: TO_SERVER is what the client sends
+    uint8_t inspector            # lane: number of the Python inspector that is asked about all of it, 0 none
+    uint8_t spare[3]
+    uint32_t inspect_sid         # lane: of the rule that chose the inspector
     uint32_t bits[FLOW_BITS]     # BitStep.name of the bits that are set
 
 # Suricata's `flow:established`: TCP has completed its handshake, others were seen in both directions; this packet counts.

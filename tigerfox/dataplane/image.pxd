@@ -14,6 +14,7 @@ cdef enum RuleAction:            # in the order in which they decide (Suricata's
 
 cdef enum:
     NO_RULE = 0xffffffff
+    INSPECTORS = 16              # that rules can name
     IMAGE_PATTERNS = 64          # index patterns at most: one bit each in the class masks
 
 cdef enum RuleTransport:         # Rule.transport: 0 any, an IP protocol number, or
@@ -45,7 +46,8 @@ cdef struct Rule:                # 64 bytes; lower numbers decide first
     uint32_t inspection          # 0: headers alone; else the number of its inspection + 1
     uint32_t block_default       # 1: the rule does not say what to block
     uint32_t of_addresses        # 1: an alert on addresses alone; where flows are kept, once a flow and direction
-    uint32_t spare
+    uint16_t inspector           # 0: none; else the number of the Python inspector that is asked
+    uint16_t inspect_flow        # 1: it is asked about the rest of the connection too
 
 cdef enum ConditionField:        # names in match.FIELDS, same order
     FIELD_TCP_FLAGS = 0

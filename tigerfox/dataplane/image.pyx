@@ -205,7 +205,7 @@ cdef class Checker:
             rule = &r.rules[i]
             self.need(<size_t>rule.first_condition + rule.condition_count <= conditions, "conditions of a rule")
             self.need(rule.rate <= rates and rule.action <= ACTION_ALERT and rule.block_scope <= <int>SCOPE_PAIR, "a rule")
-            self.need(rule.inspection <= r.inspection_count, "inspection of a rule")
+            self.need(rule.inspection <= r.inspection_count and rule.inspector <= INSPECTORS, "inspection of a rule")
             self.need(rule.src_set <= r.set_count and rule.dst_set <= r.set_count
                       and rule.sport_set <= r.set_count and rule.dport_set <= r.set_count, "sets of a rule")
             self.need(not (rule.twin == TWIN_FIRST and i + 1 == r.rule_count) and not (rule.twin == TWIN_SECOND and i == 0),

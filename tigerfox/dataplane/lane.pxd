@@ -11,11 +11,14 @@ from tigerfox.dataplane.defrag cimport (
 from tigerfox.dataplane.detect cimport Detection, detect_bypass, detect_packet, detect_tidy
 from tigerfox.dataplane.events cimport EVENT_ALERT, EVENT_DROP, EventRing, event_push
 from tigerfox.dataplane.flow cimport FlowCounts
-from tigerfox.dataplane.image cimport DIM_COUNT, NO_RULE, CompiledRules, Rule, RuleSet
+from tigerfox.dataplane.flowentry cimport Flow
+from tigerfox.dataplane.handover cimport Desk, Desks, HandoverBook, handover_note
+from tigerfox.dataplane.image cimport DIM_COUNT, INSPECTORS, NO_RULE, CompiledRules, Rule, RuleSet
 from tigerfox.dataplane.match cimport rules_match, rules_of_part
 from tigerfox.dataplane.packet cimport (
-    PACKET_BARE, PACKET_FRAGMENT, PACKET_MATCHES, PACKET_PORTS, PACKET_TUNNEL, VERDICT_ACCEPT, VERDICT_DROP, Packet, Verdict)
-from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue
+    PACKET_BARE, PACKET_FRAGMENT, PACKET_MATCHES, PACKET_PORTS, PACKET_TUNNEL, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_QUEUE,
+    Packet, Verdict)
+from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue, queue_mark, queue_verdict
 from tigerfox.dataplane.rates cimport RateTable
 from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, ReachOf, reach_ask, reach_silent
 from tigerfox.dataplane.reason cimport (
@@ -66,6 +69,7 @@ cdef struct Lane:                # its worker only
     WorkerStats *stats
     ReplySockets replies
     Policies policies
+    Desks desks                  # of the Python inspectors
     uint32_t now                 # Unix seconds of the batch, or of the packet in a capture
     uint64_t lost_before         # lost_ids of the predecessors
     Packet packets[QUEUE_BATCH]  # of the batch
@@ -211,6 +215,35 @@ cdef inline bint bypass_begins(Lane *lane, const Packet *p, uint32_t mark) noexc
     return True
 
 
+# ---- Python inspectors
+
+
+cdef inline void packet_hand_over(Lane *lane, Packet *p) noexcept nogil:
+    """A packet that passes goes to the inspector that a rule of it names, else to the one that its connection is marked for."""
+    cdef Flow *f = lane.detect.flow
+    cdef const Decision *d = &lane.outer.decision
+    if lane.desks.count == 0:
+        return
+    if lane.outer.packet.flags & PACKET_TUNNEL and lane.inner.decision.inspector:
+        d = &lane.inner.decision
+    if f != NULL and d.inspector and d.inspect_flow:
+        f.inspector, f.inspect_sid = <uint8_t>d.inspector, d.inspect_sid
+    if d.inspector and d.inspector <= lane.desks.count:
+        p.handover = handover_note(&lane.desks, d.inspector, p, d.inspect_sid, f, lane.detect.side)
+        p.verdict = VERDICT_QUEUE
+    elif f != NULL and f.inspector and f.inspector <= lane.desks.count:
+        p.handover = handover_note(&lane.desks, f.inspector, p, f.inspect_sid, f, lane.detect.side)
+        p.verdict = VERDICT_QUEUE
+
+
+cdef inline void packet_answer(Lane *lane, Queue *q, const Packet *p, uint32_t mark) noexcept nogil:
+    """What the kernel is told."""
+    if bypass_begins(lane, p, mark):
+        queue_mark(q, <uint32_t>p.number, mark | lane.bypass_bit)
+    else:
+        queue_verdict(q, <uint32_t>p.number, p.handover if p.verdict == VERDICT_QUEUE else p.verdict)
+
+
 # ---- fragments
 
 
@@ -280,6 +313,7 @@ cdef class LaneHold:
     cdef Detection detection
     cdef ReachHold reaching
     cdef tuple tables
+    cdef HandoverBook book       # None: no inspectors
     cdef Reassembly outer_parts  # fragments
     cdef Reassembly inner_parts  # fragments inside tunnels
 
@@ -295,4 +329,8 @@ cdef class CaptureLane(LaneHold):
     """A lane whose packets come from a capture."""
     cdef Capture capture
     cdef readonly bint cut       # the capture ended in the middle of a packet
+    cdef object ask              # Python's answer to a packet that was handed over: (number, data, time) -> True to accept
     cdef uint64_t events_end(self, uint64_t limit) except 0
+
+# Replay: let Python judge a packet that was handed over, at once.
+cdef void inspector_ask(CaptureLane hold, Packet *p) noexcept with gil

@@ -19,14 +19,17 @@ What happens when full or broken
 
 import os
 
-from libc.stdint cimport uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 from tigerfox.dataplane.blocks cimport Blocks
 from tigerfox.dataplane.defrag cimport Reassembly
 from tigerfox.dataplane.detect cimport Detection
 from tigerfox.dataplane.flow cimport Flows
+from tigerfox.dataplane.image cimport ACTION_DROP
 from tigerfox.dataplane.queue cimport queue_bind, queue_free, queue_widen
 from tigerfox.dataplane.rates cimport Rates
+from tigerfox.dataplane.reason cimport R_INSPECTOR
 from tigerfox.dataplane.session cimport SessionTable
 from tigerfox.dataplane.stats cimport WorkerPage
 
@@ -35,6 +38,21 @@ from tigerfox.errors import ConfigError, UsageError
 OWN_FLOWS, OWN_SESSIONS = 4096, 256
 VERDICTS = {"accept": VERDICT_ACCEPT, "drop": VERDICT_DROP}
 
+
+cdef void inspector_ask(CaptureLane hold, Packet *p) noexcept with gil:
+    """What the inspector's process does live, done here at once."""
+    cdef Lane *lane = &hold.lane
+    if hold.ask(p.handover >> 16, PyBytes_FromStringAndSize(<const char *>p.data, p.caplen), p.time_ns):
+        p.verdict = VERDICT_ACCEPT
+        return
+    p.verdict = VERDICT_DROP
+    lane.stats.accepted -= 1
+    lane.stats.dropped += 1
+    lane.stats.reasons[<int>lane.outer.reason] -= 1
+    lane.stats.reasons[<int>R_INSPECTOR] += 1
+    event_push(lane.events, EVENT_DROP, p, NO_RULE, lane.rules.generation, hold.book.read(
+        PyBytes_FromStringAndSize(<const char *>p.data, p.caplen)).sid, ACTION_DROP, <uint8_t>R_INSPECTOR)
+
 # ---- Public API
 
 
@@ -42,11 +60,11 @@ cdef class LaneHold:
     """``policies`` maps ``malformed``, ``unparsed`` and ``no_verdict`` to ``"accept"`` or ``"drop"``.
 
     ``replies`` are the descriptors of reply.open_reply_sockets, (-1, -1) for none. ``detection``: flows and sessions of the queue;
-    None makes small ones of its own. Raises ConfigError.
+    None makes small ones of its own. ``book``: the Python inspectors that rules may name. Raises ConfigError.
     """
 
     def __init__(self, WorkerPage page not None, Blocks blocks not None, Rates rates not None,
-                 CompiledRules rules not None, policies, replies=(-1, -1), Detection detection=None):
+                 CompiledRules rules not None, policies, replies=(-1, -1), Detection detection=None, HandoverBook book=None):
         memset(&self.lane, 0, sizeof(Lane))
         self.tables = (page, blocks, rates)
         self.lane.blocks = &blocks.table
@@ -62,6 +80,9 @@ cdef class LaneHold:
         self.detection = detection or Detection(Flows.create(None, OWN_FLOWS), SessionTable.create(OWN_SESSIONS))
         self.lane.detect = self.detection.detect
         self.lane.replies.v4, self.lane.replies.v6 = replies
+        self.book = book
+        if book is not None:
+            self.lane.desks = book.desks
         try:
             self.lane.policies.malformed = VERDICTS[policies["malformed"]]
             self.lane.policies.unparsed = VERDICTS[policies["unparsed"]]
@@ -92,11 +113,11 @@ cdef class LiveLane(LaneHold):
 
     def __init__(self, int queue_fd, int queue_number, int copy_range, page, blocks, rates,
                  CompiledRules rules not None, policies, replies, ControlPage control not None, detection=None,
-                 uint32_t bypass_bit=0):
+                 uint32_t bypass_bit=0, book=None):
         if queue_bind(&self.queue, queue_fd, queue_number, copy_range):
             raise MemoryError
         self.control, self.generation = control, rules.rules.generation
-        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies, detection)
+        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies, detection, book)
         self.lane.bypass_bit = bypass_bit
 
     def __dealloc__(self):
@@ -115,11 +136,14 @@ cdef class LiveLane(LaneHold):
 
 
 cdef class CaptureLane(LaneHold):
-    """The lane of a capture: the Capture, tables and policies (LaneHold)."""
+    """The lane of a capture: the Capture, tables and policies (LaneHold).
 
-    def __init__(self, Capture capture not None, page, blocks, rates, rules, policies, detection=None):
-        LaneHold.__init__(self, page, blocks, rates, rules, policies, (-1, -1), detection)
-        self.capture = capture
+    ``ask(queue, data, Unix time in ns)`` is called at once with each packet that is handed over, and says whether it passes.
+    """
+
+    def __init__(self, Capture capture not None, page, blocks, rates, rules, policies, detection=None, book=None, ask=None):
+        LaneHold.__init__(self, page, blocks, rates, rules, policies, (-1, -1), detection, book)
+        self.capture, self.ask = capture, ask
 
     cdef uint64_t events_end(self, uint64_t limit) except 0:
         """Where in the event stream to pause so that at most ``limit`` events (0: a ring full) wait."""

@@ -232,7 +232,7 @@ cdef int match_add(const RuleSet *rs, Packet *p, uint32_t number) noexcept nogil
     """Keep the matches in order; 1 when one was cut. The second of two twins is dropped."""
     cdef int i = p.match_count
     cdef uint32_t twin = number
-    if rs.rules[number].noalert and rs.rules[number].action == ACTION_ALERT:
+    if rs.rules[number].noalert and rs.rules[number].action == ACTION_ALERT and not rs.rules[number].inspector:
         return 0                 # it says and does nothing
     if rs.rules[number].twin != TWIN_NONE:
         twin = number + 1 if rs.rules[number].twin == TWIN_FIRST else number - 1

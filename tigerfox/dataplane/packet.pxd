@@ -94,6 +94,7 @@ cdef struct Packet:
     uint8_t match_count          # match, candidate
     uint8_t match_cut            # match, candidate: how many matches found no place
     uint8_t alone_count          # detect
+    uint32_t handover            # top: the verdict's whole word where `verdict` is VERDICT_QUEUE: queue number and flag
     uint32_t matches[PACKET_MATCHES]   # match: rule numbers in the order of action and priority
     uint32_t alone[PACKET_MATCHES]     # detect: of these, rules that hold for the packet's own payload and not for its stream
 

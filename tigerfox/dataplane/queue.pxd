@@ -33,7 +33,7 @@ cdef struct Queue:
     uint32_t out_len
     uint32_t run_last            # last packet id of the pending run of equal verdicts
     uint32_t run_length          # packets in it
-    uint8_t run_verdict
+    uint32_t run_verdict
     uint8_t seen                 # a packet id was read since bind: last_seen holds
     uint8_t disordered           # an id came out of order: no batch verdicts any more
     uint32_t last_seen           # packet id read last
@@ -49,7 +49,7 @@ cdef int queue_receive(Queue *q) noexcept nogil                               # 
 cdef int queue_poll(Queue *q) noexcept nogil                                  # the same, without waiting
 cdef QueueMessage queue_take(Queue *q, int i, Packet *p) noexcept nogil       # message i of the batch
 cdef void queue_follow(Queue *q, uint32_t packet_id) noexcept nogil           # before each packet's verdict
-cdef void queue_verdict(Queue *q, uint32_t packet_id, Verdict verdict) noexcept nogil   # in the order of ids
+cdef void queue_verdict(Queue *q, uint32_t packet_id, uint32_t verdict) noexcept nogil   # in the order of ids; a whole verdict word
 # One packet through the hook again, with this packet mark.
 cdef void queue_mark(Queue *q, uint32_t packet_id, uint32_t mark) noexcept nogil
 cdef void queue_settle(Queue *q, uint32_t last_id) noexcept nogil             # all ids up to it through the hook again

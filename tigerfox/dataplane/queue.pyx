@@ -303,7 +303,7 @@ cdef void queue_follow(Queue *q, uint32_t packet_id) noexcept nogil:
 # ---- verdicts
 
 
-cdef void queue_verdict(Queue *q, uint32_t packet_id, Verdict verdict) noexcept nogil:
+cdef void queue_verdict(Queue *q, uint32_t packet_id, uint32_t verdict) noexcept nogil:
     """Add one verdict: to the run before it when that is the same verdict on the id before, else as a new run."""
     if q.run_length and (q.run_verdict != verdict or packet_id != q.run_last + 1 or q.disordered):
         run_close(q)
@@ -427,10 +427,10 @@ cdef class QueueReader:
         data = p.data[:p.caplen] if p.data != NULL else None
         return MESSAGE_NAMES[kind], p.number, p.wirelen, data, p.time_ns
 
-    def verdict(self, uint32_t packet_id, int verdict):
+    def verdict(self, uint32_t packet_id, uint32_t verdict):
         """Add a verdict (linux/netfilter.h: 0 drop, 1 accept, 4 repeat) to the batch; at most 64 before ``send``."""
         self._room()
-        queue_verdict(&self.queue, packet_id, <Verdict>verdict)
+        queue_verdict(&self.queue, packet_id, verdict)
 
     def mark(self, uint32_t packet_id, uint32_t mark):
         """Send a packet through the hook again with this packet mark, as one of the batch."""

@@ -134,6 +134,23 @@ class QueueSocket:
             self._socket.close()
             raise
 
+    @classmethod
+    def adopt(cls, descriptor, number, copy_range, max_length, fail_open):
+        """Return a QueueSocket over a queue that somebody else has bound, on a duplicate of its descriptor, and configure it.
+
+        GSO packets come whole. Raises OSError.
+        """
+        made = cls.__new__(cls)
+        made.number, made.max_length, made.warnings, made.copy_range = number, max_length, [], copy_range
+        made._socket = socket.socket(fileno=os.dup(descriptor))
+        failed = made._configure({"GSO": NFQA_CFG_F_GSO, "FAIL_OPEN": NFQA_CFG_F_FAIL_OPEN if fail_open else 0}, bind=False)
+        if failed:
+            made.close()
+            raise from_errno(failed, f"configure queue {number}", "The kernel needs NFQUEUE with GSO and fail-open: Linux 3.10.")
+        made.receive_buffer = made._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        made._set_tick()
+        return made
+
     def _size_buffer(self, wanted):
         """Ask for the receive buffer past the system's limit, else within it; the kernel grants twice what is asked."""
         wanted = min(wanted, (1 << 30) - 1)

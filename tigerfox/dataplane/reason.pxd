@@ -18,6 +18,7 @@ cdef enum Reason:
     R_BLOCKED_DESTINATION
     R_BLOCKED_PAIR
     R_FRAG_DROPPED            # a fragment of a datagram that was stopped
+    R_INSPECTOR               # a Python inspector dropped it
     # malformed: the end host discards such a packet as well (policy `malformed`)
     R_IP_SHORT                # not even an IP header's first byte, or less than its fixed part
     R_IP_VERSION              # neither 4 nor 6
@@ -66,7 +67,7 @@ cdef enum ReasonClass:
 cdef inline ReasonClass reason_class(Reason r) noexcept nogil:
     if r <= R_PASS:
         return CLASS_PASS
-    if r <= R_FRAG_DROPPED:
+    if r <= R_INSPECTOR:
         return CLASS_STOP
     if r <= R_TUNNEL_INNER:
         return CLASS_MALFORMED

@@ -16,6 +16,7 @@ _ROWS = (
     ("blocked_destination", "the destination address is in the block table"),
     ("blocked_pair", "the pair of addresses is in the block table"),
     ("fragment_dropped", "a fragment of a datagram of which another part, or the whole, was stopped"),
+    ("inspector", "a Python inspector dropped the packet"),
     ("ip_short", "fewer bytes than the fixed part of an IP header"),
     ("ip_version", "the IP version is neither 4 nor 6"),
     ("ipv4_header_length", "the IPv4 header length is under 20 bytes or over the packet"),

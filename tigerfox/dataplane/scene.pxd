@@ -60,6 +60,7 @@ cdef struct Detect:              # of one worker
     void *watcher
     uint32_t depth               # bytes of each direction of a TCP stream that are inspected; 0: all
     Flow *flow                   # of the packet inspected last, NULL: none
+    FlowSide side                # of that packet
     uint8_t reach                # ReachState of its connection
     uint8_t packet_scans         # some scanned rule means a packet's own payload
     uint32_t phase_count[PHASE_COUNT]

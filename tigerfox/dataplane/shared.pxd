@@ -16,6 +16,7 @@ cdef enum SharedKind:
     SHARED_CONTROL = 4           # what the supervisor tells all workers
     SHARED_FLOWS = 5             # flows of one queue
     SHARED_SESSIONS = 6          # what their inspection keeps
+    SHARED_HANDOVER = 7          # what workers tell Python inspectors
 
 cdef struct SharedHeader:
     uint64_t magic               # SHARED_MAGIC

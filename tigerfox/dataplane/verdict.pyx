@@ -77,7 +77,7 @@ cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, D
     cdef RateAnswer answer
     cdef int i
     d.reason, d.rule, d.action, d.block_scope = R_DEFAULT, NO_RULE, ACTION_ALERT, SCOPE_NONE
-    d.alert_count, d.block_seconds = 0, 0
+    d.alert_count, d.block_seconds, d.inspector = 0, 0, 0
     for i in range(p.match_count):
         rule = &rs.rules[p.matches[i]]
         answer = rule_rate(rs, rates, rule, p)
@@ -90,6 +90,8 @@ cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, D
         if answer == RATE_FIRE and not rule.noalert:
             d.alerts[d.alert_count] = p.matches[i]
             d.alert_count += 1
+        if rule.inspector and d.inspector == 0:
+            d.inspector, d.inspect_flow, d.inspect_sid = rule.inspector, rule.inspect_flow, rule.sid
         if d.rule == NO_RULE and rule.action != ACTION_ALERT:
             decide_stop(rs, d, rule, p, p.matches[i])
         elif d.reason == R_DEFAULT:

@@ -5,12 +5,14 @@ capture's own, so that blocks, thresholds and timestamps are those of the day it
 """
 
 import json
+import logging
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
 from tigerfox.config import Blocks, Failure, assignments
 from tigerfox.control.rulefiles import compile_files, summary
+from tigerfox.inspectors import wanted
 from tigerfox.offline.output import write_lines
 
 RING_SLOTS = 8192
@@ -30,20 +32,23 @@ class Tally:
     rules: int = 0
     alerts: Counter = field(default_factory=Counter)
     drops: Counter = field(default_factory=Counter)
+    inspectors: list = field(default_factory=list)
 
 
-def replay(pcap, rules, variables=(), lenient=False, midstream=False, as_json=False, cache="auto"):
+def replay(pcap, rules, variables=(), lenient=False, midstream=False, as_json=False, cache="auto", inspectors=()):
     """Judge the packets of ``pcap`` (pcap or pcapng) by ``rules`` (files); writes EVE lines or a summary to standard
     output.
 
     ``variables`` are texts NAME=VALUE; ``lenient`` leaves refused rules out and says so on standard error;
     ``midstream`` inspects TCP connections whose beginning is not in the capture (it matters to rules that look at
-    connections); ``cache`` is as the setting ``rules.cache``. Raises RuleError, ConfigError, CaptureError.
+    connections); ``cache`` is as the setting ``rules.cache``; ``inspectors`` are texts as
+    of ``--inspector``. Raises RuleError, ConfigError, CaptureError.
     """
-    made = compile_files([str(name) for name in rules], assignments(variables), lenient, Blocks().seconds, cache)
+    table = wanted.assignments(inspectors)
+    made = compile_files([str(name) for name in rules], assignments(variables), lenient, Blocks().seconds, cache, list(table))
     for line in [*made.warnings, *summary(made.refused, made.left_out)]:
         sys.stderr.write(f"tigerfox: {line}\n")
-    run = Run(pcap, made, midstream)
+    run = Run(pcap, made, midstream, wanted.read_all(table))
     if as_json:
         run.write_events(sys.stdout.buffer)
     else:
@@ -53,9 +58,10 @@ def replay(pcap, rules, variables=(), lenient=False, midstream=False, as_json=Fa
 
 
 class Run:
-    """One pass over a capture by a RuleImage."""
+    """One pass over a capture by a RuleImage, with the inspectors ``wishes`` (Wanted, in the order in which the rules number them).
+    """
 
-    def __init__(self, pcap, made, midstream=False):
+    def __init__(self, pcap, made, midstream=False, wishes=()):
         from tigerfox._fast import Replay
         from tigerfox.control.worker import policies
         from tigerfox.dataplane.blocks import Blocks as BlockTable
@@ -70,10 +76,13 @@ class Run:
         self._page = _page()
         self._reader = self._page.reader()
         self._capture = Capture(str(pcap))
-        self._replay = Replay(self._capture, self._page, BlockTable.create(None, BLOCK_CAPACITY),
+        blocks = BlockTable.create(None, BLOCK_CAPACITY)
+        self.desks, book = _desks(wishes, blocks)
+        self._replay = Replay(self._capture, self._page, blocks,
                               Rates.create(None, RATE_CAPACITY), CompiledRules.from_buffer(made.image, 1),
                               policies(Failure()),
-                              Detection(Flows.create(None, FLOW_CAPACITY, midstream), SessionTable.create(SESSION_CAPACITY)))
+                              Detection(Flows.create(None, FLOW_CAPACITY, midstream), SessionTable.create(SESSION_CAPACITY)),
+                              book, lambda queue, data, time_ns: self.desks[queue - 1].judge(data, time_ns / 1e9))
 
     def warnings(self):
         """Return what of the capture could not be read, as lines of text."""
@@ -131,7 +140,20 @@ class Run:
                     tally.drops[REASONS[event.reason][0], event.sid] += 1
         counts = self._page.snapshot()
         tally.packets, tally.accepted, tally.dropped = counts["packets"], counts["accepted"], counts["dropped"]
+        tally.inspectors = [(desk.name, desk.tally.counts()) for desk in self.desks]
         return tally
+
+
+def _desks(wishes, blocks):
+    """Return the Desk of each inspector, and the HandoverBook by which packets come to them; its queues count from 1."""
+    if not wishes:
+        return [], None
+    from tigerfox.dataplane.handover import HandoverBook
+    from tigerfox.inspectors.desk import Desk, Tally
+
+    book = HandoverBook.create([(number, 1, wish.policy == "open") for number, wish in enumerate(wishes, 1)])
+    return [Desk(wish.name, wish.make(), wish.policy, book, blocks, Tally(), logging.getLogger("tigerfox.inspectors"))
+            for wish in wishes], book
 
 
 def _page():
@@ -150,4 +172,7 @@ def _text(tally):
         lines += ["", " drops  reason"]
         lines += [f"{count:6}  {reason}" + (f" (sid {sid})" if sid else "")
                   for (reason, sid), count in tally.drops.most_common()]
+    for name, counts in tally.inspectors:
+        lines += ["", f"inspector {name}: accepted {counts['accepted']}, dropped {counts['dropped']}, blocked {counts['blocked']}, "
+                      f"raised {counts['raised']}; {counts['p50_us']} us a packet (p50), {counts['p99_us']} us (p99)"]
     return "\n".join(lines) + "\n"

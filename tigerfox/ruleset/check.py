@@ -110,6 +110,7 @@ def _read(text, variables):
         else:
             unsupported = _refuse_unknown(draft, option, unsupported)
     draft.narrow(variables.shared)
+    draft.check_inspector(variables.inspectors)
     return draft
 
 

@@ -44,17 +44,19 @@ class Compilation:
     rules: tuple[Rule, ...]
 
 
-def compile_rules(rules, connection_seconds=CONNECTION_SECONDS):
+def compile_rules(rules, connection_seconds=CONNECTION_SECONDS, inspectors=()):
     """Return the Compilation of ``rules`` (checked Rule objects, any order).
 
     ``connection_seconds``: how long a drop blocks where its rule does not say. A ``<>`` rule takes two numbers.
+    ``inspectors``: names of the Python inspectors, numbered from 1; a name that is not there comes behind them.
     """
     entries = _entries(rules)
     sets = _Sets(entries)
     extra = _ExtraClasses(entries)
     conditions, rates = _Table("<BBHII"), _Table("<BBHIII")
     inspections = Inspections([entry.rule for entry in entries])
-    packed = b"".join(_pack_rule(entry, sets, conditions, rates, connection_seconds, inspection)
+    names = _inspector_numbers(rules, inspectors)
+    packed = b"".join(_pack_rule(entry, sets, conditions, rates, connection_seconds, inspection, names)
                       for entry, inspection in zip(entries, inspections.numbers, strict=True))
     index = _Index(entries, sets, extra, inspections.scanned)
     sections = [packed, conditions.data(), rates.data(), *index.sections(), extra.table, *sets.sections(),
@@ -205,21 +207,27 @@ def _holds(condition, value):
     return answer != condition.negated
 
 
-def _pack_rule(entry, sets, conditions, rates, connection_seconds, inspection):
+def _inspector_numbers(rules, inspectors):
+    names = dict.fromkeys([*inspectors, *(rule.inspect.name for rule in rules if rule.inspect)])
+    return {name: number for number, name in enumerate(names, 1)}
+
+
+def _pack_rule(entry, sets, conditions, rates, connection_seconds, inspection, inspectors):
     rule = entry.rule
     version, transport = _TRANSPORTS[rule.protocol]
     rows = [(match.FIELDS.index(c.field), match.OPS.index(c.op), c.negated, c.a, c.b) for c in rule.conditions]
     rate = 0 if rule.rate is None else rates.run([_rate_row(rule)]) + 1
     scope, seconds = _block_of(rule, connection_seconds)
     sides = (sets.number(side) for side in (entry.src, entry.dst, entry.sport, entry.dport))
-    return struct.pack("<IIIIHBBBBBBIIIIIIIII4x", rule.sid, rule.gid, rule.rev, conditions.run(rows), len(rows),
+    return struct.pack("<IIIIHBBBBBBIIIIIIIIIHH", rule.sid, rule.gid, rule.rev, conditions.run(rows), len(rows),
                        _ACTIONS[rule.action], version, transport, entry.twin, rule.noalert, scope, seconds, *sides, rate,
-                       inspection, rule.block is None, _of_addresses(rule))
+                       inspection, rule.block is None, _of_addresses(rule),
+                       inspectors[rule.inspect.name] if rule.inspect else 0, rule.inspect is not None and rule.inspect.flow)
 
 
 def _of_addresses(rule):
     """Whether an alert looks at addresses and nothing else; Suricata asks such rules once a flow and direction ("IP only")."""
-    beyond = (rule.conditions, rule.parts, rule.flow, rule.flowbits, rule.stream_sizes, rule.apps)
+    beyond = (rule.conditions, rule.parts, rule.flow, rule.flowbits, rule.stream_sizes, rule.apps, rule.inspect)
     return rule.action == "alert" and rule.sport.is_any and rule.dport.is_any and not any(beyond)
 
 

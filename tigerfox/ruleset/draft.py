@@ -3,6 +3,7 @@
 from tigerfox.ruleset import consistency
 from tigerfox.ruleset.body import Body
 from tigerfox.ruleset.classtypes import DEFAULT_PRIORITY
+from tigerfox.ruleset.groups import nearest
 from tigerfox.ruleset.rule import AddressSet, AppProtocol, Problem, Refusal, Rule
 from tigerfox.ruleset.source import readable
 
@@ -22,7 +23,7 @@ class Draft:
         self.problems, self.warnings = [], []
         self.action = self.protocol = self.src = self.sport = self.dst = self.dport = None
         self.bidirectional = self.noalert = False
-        self.sid = self.rate = self.block = self.target = self.priority = self.category = None
+        self.sid = self.rate = self.block = self.inspect = self.target = self.priority = self.category = None
         self.gid, self.rev, self.msg, self.classtype = 1, 0, "", ""
         self.references, self.metadata, self.conditions = [], [], []
         self.keywords = {}
@@ -60,6 +61,7 @@ class Draft:
             self._check(self._check_sid)
         if not self.problems:
             self._check(self._check_block)
+            self._check(self._check_inspect)
             self._check(self._check_ip_proto)
             consistency.check(self)
         if not self.problems:
@@ -86,7 +88,7 @@ class Draft:
             classtype=self.classtype, category=row.category if row else "", priority=self.priority or default,
             references=tuple(self.references), metadata=tuple(self.metadata),
             conditions=tuple(found for _, found in sorted(self.conditions, key=lambda pair: pair[0])), rate=self.rate,
-            block=self.block, noalert=self.noalert, target=self.target, parts=self.body.parts(), flow=self.flow,
+            block=self.block, inspect=self.inspect, noalert=self.noalert, target=self.target, parts=self.body.parts(), flow=self.flow,
             flowbits=tuple(self.flowbits), stream_sizes=tuple(self.stream_sizes),
             apps=(*((AppProtocol(self.app),) if self.app else ()), *self.apps), payload=self.payload,
         )
@@ -109,6 +111,21 @@ class Draft:
             offset = self.keywords["block"][1][0].offset
             raise Refusal(f"block: {self.action} drops nothing that could be blocked; write drop or reject as the action",
                           offset, "block")
+
+    def _check_inspect(self):
+        if self.inspect and self.action != "alert":
+            offset = self.keywords["inspect"][1][0].offset
+            raise Refusal(f"inspect: the action {self.action} decides already, so nobody is asked; write alert as the action",
+                          offset, "inspect")
+
+    def check_inspector(self, names):
+        """Refuse an inspector that is none of `names` (None: all are known)."""
+        if self.inspect is None or names is None or self.inspect.name in names:
+            return
+        name, there = self.inspect.name, f"; there are {', '.join(names)}" if names else ""
+        mend = f"start with --inspector {name}=package.module:function, or name one that runs{there}"
+        message = f"no inspector {name!r} runs{nearest(name, names)}; {mend}"
+        self.refuse(Refusal(message), self.keywords["inspect"][1][0].value_offset, "inspect")
 
     def _check_ip_proto(self):
         """As Suricata: one number alone, or < > and any number of !, with the < above the >."""

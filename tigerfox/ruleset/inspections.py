@@ -35,7 +35,7 @@ _PACKET, _TRANSACTION = 0, 1
 
 def looks_deeper(rule):
     """Whether a rule looks at anything beyond the headers of a packet."""
-    return bool(rule.parts or rule.flow or rule.flowbits or rule.stream_sizes or rule.apps)
+    return bool(rule.parts or rule.flow or rule.flowbits or rule.stream_sizes or rule.apps or rule.inspect)
 
 
 class Inspections:

@@ -84,6 +84,8 @@ TABLE = (
             "detection_filter:track by_src, count 10, seconds 60;", RATES + "detection-filter"),
     Keyword("block", meta.block, "What a drop puts into the block table, and for how long",
             "block:source, 10m;", OWN),
+    Keyword("inspect", meta.inspect, "The Python inspector that is asked about the packet, or its whole connection",
+            "inspect:dns-tunnel;", OWN),
     Keyword("ip_proto", test.ip_proto, "IP protocol by number or name, ! < >",
             "ip_proto:!tcp;", HEADER + "ip-proto", "ip_proto", 1, several=True),
     Keyword("flags", test.tcp_flags, "TCP flags, + * ! and ignored ones",

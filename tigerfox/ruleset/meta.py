@@ -8,7 +8,7 @@ import re
 
 from tigerfox.ruleset.classtypes import CLASSTYPES
 from tigerfox.ruleset.groups import nearest
-from tigerfox.ruleset.rule import Block, Rate, Refusal
+from tigerfox.ruleset.rule import Block, Inspect, Rate, Refusal
 from tigerfox.ruleset.source import readable
 
 U32 = 0xFFFFFFFF
@@ -19,6 +19,7 @@ _DURATION = re.compile(r"([0-9]{1,9})\s*([smhd]?)\Z")
 _ESCAPE = re.compile(r"\\(.?)", re.S)
 _REFERENCE = re.compile(r"([A-Za-z0-9]+)\s*,\s*(.*\S)\s*\Z", re.S)
 _CLASS = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]*\Z")
+_INSPECTOR = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,31}\Z")
 _PAIR = re.compile(r"\s*([a-z]+)\s+(\S+)\s*\Z")
 _TRACKS = {"threshold": ("by_src", "by_dst", "by_both", "by_rule"), "detection_filter": ("by_src", "by_dst")}
 _EXAMPLES = {
@@ -172,3 +173,13 @@ def block(draft, value):
         if scope == "none":
             raise Refusal("none blocks nothing, so no time goes with it; write block: none", value.index(","))
     draft.block = Block(scope, seconds)
+
+
+def inspect(draft, value):
+    """`NAME[, flow]`: the Python inspector that is asked about the packet. TigerFox's own."""
+    name, comma, extent = (part.strip() for part in value.partition(","))
+    if not _INSPECTOR.match(name):
+        raise Refusal(f"{name[:40]!r} is not an inspector's name; write letters, digits, - and _, as dns-tunnel")
+    if comma and extent != "flow":
+        raise Refusal(f"{extent[:40]!r} is not part of it; write inspect: {name} or inspect: {name}, flow", value.index(",") + 1)
+    draft.inspect = Inspect(name, bool(comma))

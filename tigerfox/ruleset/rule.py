@@ -323,6 +323,16 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Inspect:
+    """TigerFox's own ``inspect:``: the Python inspector that is asked about a packet, and with ``flow`` about the rest of
+    its connection.
+    """
+
+    name: str
+    flow: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One checked rule.
 
@@ -356,6 +366,7 @@ class Rule:
     conditions: tuple[Condition, ...] = ()
     rate: Rate | None = None
     block: Block | None = None
+    inspect: Inspect | None = None
     noalert: bool = False
     target: str | None = None
     parts: tuple[Part, ...] = ()

@@ -42,10 +42,12 @@ DEFAULTS = {
 class Variables:
     """Values by name, and a cache: equal expressions and equal sets share one object.
 
-    ``values`` maps names (without `$`) to texts and goes over the defaults.
+    ``values`` maps names (without `$`) to texts and goes over the defaults. ``inspectors``: the names that `inspect:` may say,
+    None for any.
     """
 
-    def __init__(self, values=None):
+    def __init__(self, values=None, inspectors=None):
+        self.inspectors = inspectors
         self.values = DEFAULTS | dict(values or {})
         self._lists = {}
         self._sets = {}

@@ -102,8 +102,8 @@ def collect(about, pages, blocks, rates, rows, reports, states):
     """Return the status as a dict of plain values.
 
     ``about`` is what the supervisor says of itself, ``pages`` are WorkerPages by queue, ``rows`` is what queue_rows()
-    says, ``reports`` those of the event writer (eve) and the block offload, ``states`` what the supervisor
-    knows of each worker, by queue.
+    says, ``reports`` those of the event writer (eve), the block offload and the inspectors (which may be missing),
+    ``states`` what the supervisor knows of each worker, by queue.
     """
     eve, offload = reports["eve"], reports["offload"]
     snapshots = {number: page.snapshot() for number, page in pages.items()}
@@ -118,7 +118,7 @@ def collect(about, pages, blocks, rates, rows, reports, states):
         "rules": {name: about.get(name) for name in ("rules", "generation", "left_out")},
         "blocks": blocks.counters(), "offload": offload, "rates": rates.counters(),
         "events": {"written": sum(counts["events_written"] for counts in snapshots.values()), "eve": eve},
-        "iptables": about.get("hooked"),
+        "iptables": about.get("hooked"), "inspectors": reports.get("inspectors", []),
     }
 
 
@@ -163,8 +163,9 @@ def render(found, as_json):
     if as_json:
         return json.dumps(found)
     lines = [found["warning"]] if "warning" in found else []
-    for part in (_head, _loss_lines, _worker_lines, _reason_lines, _table_lines):
-        lines += [*part(found), ""]
+    for part in (_head, _loss_lines, _worker_lines, _inspector_lines, _reason_lines, _table_lines):
+        made = part(found)
+        lines += [*made, ""] if made else []
     return "\n".join(lines[:-1])
 
 
@@ -203,6 +204,13 @@ def _worker_lines(found):
     head = [{"heartbeat_age": "age/s", "generation": "rules"}.get(name, name) for name in names]
     rows = [[str(worker[name]) if name == "pid" else worker[name] for name in names] for worker in found["workers"]]
     return _table(head, rows)
+
+
+def _inspector_lines(found):
+    names = ("name", "queue", "pid", "state", "given", "accepted", "dropped", "blocked", "policy_verdicts", "raised", "waiting",
+             "p50_us", "p99_us", "restarts")
+    rows = [[str(row[name]) if name == "pid" else row[name] for name in names] for row in found.get("inspectors", ())]
+    return _table([{"name": "inspector", "policy_verdicts": "by policy"}.get(name, name) for name in names], rows) if rows else []
 
 
 def _reason_lines(found):
