@@ -7,11 +7,6 @@ from dataclasses import dataclass, field
 
 from tigerfox.errors import ConfigError, UsageError
 
-SHIPPED = {
-    "dns-tunnel": "tigerfox.inspectors.dns_tunnel:DnsTunnel",
-    "slow-scan": "tigerfox.inspectors.slow_scan:SlowScan",
-    "sni-list": "tigerfox.inspectors.sni_list:SniList",
-}
 MOST = 16
 _MEND = "write NAME=package.module:function, as scan=mysite.scan:inspect"
 
@@ -72,16 +67,11 @@ def read_all(table, policy="open"):
 
 
 def assignments(items):
-    """Return the table of texts ``NAME=…`` of the command line; the name of a shipped one may stand alone or before options."""
+    """Return the table of texts ``NAME=…`` of the command line. Raises ConfigError."""
     table = {}
     for item in items or ():
         name, equals, text = item.partition("=")
-        shipped, comma, rest = item.partition(",")
-        if shipped in SHIPPED:
-            name, text = shipped, SHIPPED[shipped] + comma + rest
-        elif name in SHIPPED and text.startswith(","):
-            text = SHIPPED[name] + text
-        elif not equals or not name.replace("-", "_").isidentifier():
-            raise ConfigError(f"--inspector {item}: {_MEND}; shipped are {', '.join(SHIPPED)}.")
+        if not equals or not name.replace("-", "_").isidentifier():
+            raise ConfigError(f"--inspector {item}: {_MEND}.")
         table[name] = text
     return table

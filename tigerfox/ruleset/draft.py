@@ -88,7 +88,8 @@ class Draft:
             classtype=self.classtype, category=row.category if row else "", priority=self.priority or default,
             references=tuple(self.references), metadata=tuple(self.metadata),
             conditions=tuple(found for _, found in sorted(self.conditions, key=lambda pair: pair[0])), rate=self.rate,
-            block=self.block, inspect=self.inspect, noalert=self.noalert, target=self.target, parts=self.body.parts(), flow=self.flow,
+            block=self.block, inspect=self.inspect, noalert=self.noalert, target=self.target, parts=self.body.parts(),
+            flow=self.flow,
             flowbits=tuple(self.flowbits), stream_sizes=tuple(self.stream_sizes),
             apps=(*((AppProtocol(self.app),) if self.app else ()), *self.apps), payload=self.payload,
         )
