@@ -110,7 +110,7 @@ REFUSED = [
     "detection_filter:track by_src, count 1, seconds 0", "detection_filter:track by_src, count 1, seconds 1, unique_on dst_port",
     "detection_filter:track by_src, count 1, seconds 1; threshold:type limit, track by_src, count 1, seconds 1",
     "threshold:type limit, track by_src, count 1, seconds 1; threshold:type limit, track by_src, count 1, seconds 1",
-    "block:everything", "block:source, 10w", "block:source, 0s", "block:none, 5m", "block:source,",
+    "inspect:two words", "inspect:mine, stream", "block:everything", "block:source, 10w", "block:source, 0s", "block:none, 5m", "block:source,",
     "msg:plain", 'msg:"open', 'msg:""', 'msg:"a;b"', 'msg:"a"; msg:"b"', "rev:0", "rev:x", "rev:1; rev:2", "gid:-1",
     "classtype:9x", "classtype:two words", "priority:0", "priority:256", "priority:-1", "reference:url", "reference:",
     "target:both", "noalert:yes", "sid:5",
@@ -145,7 +145,7 @@ def test_every_row_of_a_packet_field_or_of_no_test_has_cases():
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_example_loads_and_tests_its_field(row):
     text = row.example if row.name == "sid" else row.example + " sid:1;"
-    found = options_of(text, protocol=row.protocols[0] if row.protocols else "ip")
+    found = options_of(text, "alert" if row.name == "inspect" else "drop", row.protocols[0] if row.protocols else "ip")
     assert not found.problems
     assert {condition.field for condition in found.rules[0].conditions} == ({row.field} if row.field else set())
     assert row.field is None or row.field in FIELDS

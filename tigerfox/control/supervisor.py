@@ -297,7 +297,8 @@ class Supervisor:
 
         states = {seat.number: {"state": seat.state, "age": seat.progress.age(time.monotonic())} for seat in self.seats}
         pages = {seat.number: seat.page for seat in self.seats}
-        reports = {"eve": self.scribe.report(), "offload": self.offloader.report(), "inspectors": self.inspecting.report(self._rows)}
+        reports = {"eve": self.scribe.report(), "offload": self.offloader.report(),
+                   "inspectors": self.inspecting.report(self._rows)}
         client.answer(collect(self.about(), pages, self.blocks, self.rates, self._rows, reports, states))
 
     def _stop(self, client):
