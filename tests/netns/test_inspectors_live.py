@@ -125,7 +125,7 @@ def test_a_block_holds_in_the_workers_at_once(running, line):
     assert other.passes(b"before")
     assert not to.passes(b"block me", 0.5)
     assert not other.passes(b"after", 0.5)
-    assert running.ask("blocks", "list", "--scope", "source")
+    assert running.ask("status")["blocks"]["used"] == 1
     assert row(running)["blocked"] == 1
 
 
