@@ -62,7 +62,7 @@ def test_without_perf_it_says_how_to_get_it(tmp_path):
 @pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed: apt-get install linux-perf")
 def test_worker_under_load(tmp_path):
     sending = f"import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nwhile True: s.sendto(b'fox', ('{SERVER4}', 4000))"
-    with Topology("tfprof") as lab, Instance(lab.firewall, tmp_path, "", "--queues", "0", rules=filters.FEW) as instance:
+    with Topology("tfprof") as lab, Instance(lab.firewall, tmp_path, "", "--queues", "0", "--bypass", "off", rules=filters.FEW) as instance:
         client = lab.client.popen(sys.executable, "-c", sending)
         try:
             found = instance.ask("profile", "--seconds", "2", "--svg", tmp_path / "flame.svg")

@@ -30,7 +30,7 @@ def lab():
 
 @pytest.fixture
 def running(lab, tmp_path):
-    instance = Running(lab, tmp_path, "--queues", "0", "--iptables", rules=RULES)
+    instance = Running(lab, tmp_path, "--queues", "0", "--iptables", rules=RULES, bypass="on")
     assert instance.start("--daemon").returncode == 0
     yield instance
     instance.command("stop", "--run-dir", str(instance.run_dir))

@@ -177,7 +177,7 @@ def running(lab, bare, tmp_path_factory):       # after the matrix without it
     files = [option for name in FILES for option in ("--rules", str(RULES / f"{name}.rules"))]
     home = "HOME_NET=[10.71.2.0/24,fd71:2::/64]"
     with Running(lab, folder, "--queues", "0:1", "--iptables", "--eve", str(folder / "eve.json"), *files, "--var", home,
-                 "--var", "EXTERNAL_NET=[10.71.1.0/24,fd71:1::/64]", rules="") as instance:
+                 "--var", "EXTERNAL_NET=[10.71.1.0/24,fd71:1::/64]", rules="", bypass="on") as instance:
         yield instance
 
 

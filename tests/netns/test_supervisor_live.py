@@ -79,9 +79,12 @@ def traffic(lab):
 
 
 class Running:
-    """An instance in the firewall's namespace, with a folder of its own."""
+    """An instance in the firewall's namespace, with a folder of its own.
 
-    def __init__(self, lab, folder, *options, config="", rules=RULES):
+    Unless ``bypass`` says "on", its workers see every packet: what the kernel takes over proves nothing about them.
+    """
+
+    def __init__(self, lab, folder, *options, config="", rules=RULES, bypass="off"):
         self.lab = lab
         self.folder = folder
         self.run_dir = folder / "run"
@@ -92,7 +95,7 @@ class Running:
         settings = folder / "tigerfox.toml"
         places = f'run_dir = "{self.run_dir}"\nstate_dir = "{folder}/state"\nlog = "{self.messages}"\n'
         settings.write_text(f"[paths]\n{places}{config}")
-        self.options = ["--config", str(settings), "--rules", str(self.rules), *options]
+        self.options = ["--config", str(settings), "--rules", str(self.rules), "--bypass", bypass, *options]
         self.process = None
 
     def command(self, verb, *options, inside=()):
