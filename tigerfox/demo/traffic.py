@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 
+FIRST_WAIT = 0.5                 # seconds for the first of several to be answered
 TIMEOUT = 1.5                        # seconds until a silent port is called silent
 BULK_BYTES = 8 << 20
 ANSWERED, SILENT, REFUSED, RESET, WRONG = "answered", "silent", "refused", "reset", "wrong answer"
@@ -193,12 +194,16 @@ def _raw(job, protocol):
 
 
 def _exchange(job, link, send, is_answer):
-    """Send ``count`` times, taking answers as they come; wait TIMEOUT for the last ones."""
+    """Send ``count`` times, taking answers as they come; wait TIMEOUT for the last ones.
+
+    The first is given time to be answered, as ping does: while connection tracking does not have an ICMP exchange
+    confirmed, the kernel drops what else comes of it out of a queue.
+    """
     answers = 0
     for i in range(job["count"]):
         send(i)
-        if i % 20 == 19:
-            answers += _drain(link, is_answer, job["count"], 0.002)
+        if i == 0 or i % 20 == 19:
+            answers += _drain(link, is_answer, job["count"], 0.002 if i else FIRST_WAIT)
     deadline = time.monotonic() + TIMEOUT
     while answers < job["count"] and time.monotonic() < deadline:
         answers += _drain(link, is_answer, job["count"] - answers, 0.05)
