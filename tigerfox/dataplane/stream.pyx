@@ -45,6 +45,7 @@ from tigerfox.dataplane.tcp cimport TCP_RST, TCP_SYN
 
 cdef enum:
     STREAM_SLIDE = 12288         # bytes in order in the window from which on it is moved
+    STREAM_PATIENCE = 65536      # the same while its receiver has not confirmed what would be let go of
 
 cdef struct Span:                # a packet's bytes in the stream
     const uint8_t *data
@@ -109,6 +110,8 @@ cdef void window_slide(Stream *s, uint8_t *window, const TcpSide *me) noexcept n
     cdef int64_t confirmed = offset_of(s, me.acked)
     cdef int64_t keep = <int64_t>s.end_at - confirmed
     if keep > STREAM_UNACKED:
+        if s.end_at - s.base <= STREAM_PATIENCE:
+            return
         keep = STREAM_UNACKED
     if keep < STREAM_KEEP:
         keep = STREAM_KEEP
