@@ -235,6 +235,15 @@ def test_the_depth():
     assert one.send(6100, b"", flags="FA")["ended"]
 
 
+def test_what_is_lost_behind_us_beyond_the_depth_may_be_sent_again():
+    one = Connection(depth=100)
+    one.send(0, TEXT[:100])
+    for start in range(100, 900, 100):
+        assert one.send(start, TEXT[start:start + 100])["answer"] == "nothing"
+    assert one.send(300, TEXT[300:400])["answer"] == "nothing"         # unconfirmed, and never held: it was not inspected
+    assert one.send(50, other(50, 150)[1])["answer"] == "unseen"       # what was inspected has to be shown to be the same
+
+
 def test_a_stream_beyond_its_depth_may_be_longer_than_sequence_numbers():
     one = Connection(depth=10, window=65535)
     one.send(0, TEXT[:60_000])

@@ -278,6 +278,8 @@ cdef StreamAnswer span_take(Stream *s, uint8_t *window, const TcpSide *me, Span 
         return STREAM_NOTHING
     span_cut(x, 0)
     old = x.end if x.end < held else held
+    if depth and old > depth:
+        old = depth                  # beyond it nothing was inspected, so there is nothing to compare with
     if x.start < old and old > confirmed:
         return STREAM_UNSEEN
     if x.end <= held:
