@@ -3,7 +3,7 @@
 set -eu
 
 PACKAGES="python3 python3-venv python3-dev gcc libc6-dev zlib1g-dev libhyperscan-dev libpcre2-dev libnetfilter-queue-dev
-pkg-config iptables iproute2 ethtool curl openssl bind9-dnsutils"
+pkg-config iptables nftables conntrack iproute2 ethtool curl openssl bind9-dnsutils"
 case "$(uname -m)" in
     x86_64|i?86) ;;
     *) PACKAGES=$(echo "$PACKAGES" | sed 's/libhyperscan-dev/libvectorscan-dev/') ;;     # the same library for other processors
