@@ -47,7 +47,7 @@ bench: build
 bench-architectures: engines
 	$(VENV)/bin/python -m pip install --quiet 'matplotlib>=3.7'
 	-$(VENV)/bin/python -m pip install --quiet 'NetfilterQueue>=1.1' 'scapy>=2.5'
-	$(AS_ROOT) $(VENV)/bin/python -m bench.architectures
+	$(AS_ROOT) $(VENV)/bin/python -m bench.architectures $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache

@@ -46,6 +46,7 @@ def lines(path, series, label_x, label_y, logarithmic_x=False):
     axes.set_yscale("log")
     if logarithmic_x:
         axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=-0.2)
     xs = sorted({x for points in series.values() for x, _ in points})
     axes.set_xticks(xs, [f"{x:g}" for x in xs])
     axes.minorticks_off()
