@@ -1,6 +1,7 @@
 """What all tests share: where the corpus is, and whether live tests can run."""
 
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -13,6 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 if os.geteuid() == 0 and ROOT.stat().st_uid != 0:      # leave nothing in a checkout that its owner cannot remove
     _storage = tempfile.TemporaryDirectory(prefix="hypothesis-")
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = _storage.name
+
+_limits = resource.getrlimit(resource.RLIMIT_NOFILE)       # servers of the inspection matrix keep more than 1,024 connections open
+resource.setrlimit(resource.RLIMIT_NOFILE, (_limits[1], _limits[1]))
 
 from hypothesis import HealthCheck, settings  # noqa: E402  (behind where it keeps what it finds)
 
