@@ -152,7 +152,7 @@ cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept
     layer.packet.alone_count = 0
     layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, key, &lane.detect.pending)
     lane.detect.reach, lane.detect.flow = REACH_NEVER if lane.rules.inspection_count else REACH_ANY, NULL
-    if layer == &lane.outer:
+    if lane.bypass_bit and layer == &lane.outer:
         reach_ask(lane.reach, layer.packet, key, &lane.reached)
     if layer.packet.flags & PACKET_FRAGMENT:
         rules_of_part(lane.rules, layer.packet)
