@@ -60,12 +60,15 @@ cdef class LaneHold:
     """``policies`` maps ``malformed``, ``unparsed`` and ``no_verdict`` to ``"accept"`` or ``"drop"``.
 
     ``replies`` are the descriptors of reply.open_reply_sockets, (-1, -1) for none. ``detection``: flows and sessions of the queue;
-    None makes small ones of its own. ``book``: the Python inspectors that rules may name. Raises ConfigError.
+    None makes small ones of its own. ``book``: the Python inspectors that rules may name. ``bypass_bit``: see LiveLane.
+    Raises ConfigError.
     """
 
     def __init__(self, WorkerPage page not None, Blocks blocks not None, Rates rates not None,
-                 CompiledRules rules not None, policies, replies=(-1, -1), Detection detection=None, HandoverBook book=None):
+                 CompiledRules rules not None, policies, replies=(-1, -1), Detection detection=None, HandoverBook book=None,
+                 uint32_t bypass_bit=0):
         memset(&self.lane, 0, sizeof(Lane))
+        self.lane.bypass_bit = bypass_bit
         self.tables = (page, blocks, rates)
         self.lane.blocks = &blocks.table
         self.lane.rates = &rates.table
@@ -97,7 +100,8 @@ cdef class LaneHold:
         self.outer_parts.widen(rules.rules.copy_range)
         self.inner_parts.widen(rules.rules.copy_range)
         self.detection.use(rules)
-        self.reaching.use(rules)
+        if self.lane.bypass_bit:     # nobody else asks
+            self.reaching.use(rules)
         self.rules = rules
         self.lane.rules = &rules.rules
         self.lane.stats.generation = rules.rules.generation
@@ -117,8 +121,7 @@ cdef class LiveLane(LaneHold):
         if queue_bind(&self.queue, queue_fd, queue_number, copy_range):
             raise MemoryError
         self.control, self.generation = control, rules.rules.generation
-        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies, detection, book)
-        self.lane.bypass_bit = bypass_bit
+        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies, detection, book, bypass_bit)
 
     def __dealloc__(self):
         queue_free(&self.queue)
