@@ -118,13 +118,15 @@ class Witness:
             threading.Thread(target=self._serve, args=(connection, peer[1]), daemon=True).start()
 
     def _serve(self, connection, port):
-        answered = 0
+        """Answer what came on this connection: one of the other address family may have the same client port."""
+        answered, stream = 0, b""
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with connection, contextlib.suppress(OSError, ValueError):
             while data := connection.recv(1 << 16):
                 self.moved = time.monotonic()
                 self.received[port] = self.received.get(port, b"") + data
-                whole = [head for head, _, done in requests(self.received[port]) if done]
+                stream += data
+                whole = [head for head, _, done in requests(stream) if done]
                 for head in whole[answered:]:
                     self._answer(connection, head.split(b" ")[1].decode("latin-1"))
                 answered = len(whole)
