@@ -95,7 +95,7 @@ def sockets(pid):
 
 
 def blast(pid, sink, path, enough):
-    """Send numbered datagrams, every tenth to the closed port, until the file ``enough`` is there; write how many.
+    """Send numbered datagrams, every tenth to the closed port, until the file ``enough`` is there; write [how many, seconds].
 
     A queue or a socket that overflows loses packets by its contract. On a busy machine a successor may come later than the
     queue is long, so no more are sent while the queue of ``pid`` or the buffer of ``sink`` is half full.
@@ -112,7 +112,7 @@ def blast(pid, sink, path, enough):
             while number % 256 == 0 and (waiting(pid) > LENGTH // 2 or sockets(sink)[0] > BUFFER // 2):
                 time.sleep(0.002)
             if number % 1000 == 999 and enough.exists():
-                path.write_text(str(number + 1))
+                path.write_text(json.dumps([number + 1, time.monotonic() - began]))
                 return
 
 
@@ -123,7 +123,7 @@ def judged(running, packets):
     return report if any(report["losses"].values()) or worker["packets"] >= packets and not worker["waiting"] else None
 
 
-def test_killed_and_reloaded_under_load(lab, children, tmp_path):
+def test_killed_and_reloaded_under_load(lab, children, tmp_path, record_property):
     end, enough, sent = (tmp_path / name for name in ("end", "enough", "sent"))
     files = {port: tmp_path / str(port) for port in (OPEN, CLOSED)}
     settings = f"[queues]\nlength = {LENGTH}\n"
@@ -138,7 +138,9 @@ def test_killed_and_reloaded_under_load(lab, children, tmp_path):
             running.ask("reload")
         enough.touch()
         assert children.status(sender) == 0
-        packets = int(sent.read_text())
+        packets, seconds = json.loads(sent.read_text())
+        record_property("packets_per_second", round(packets / seconds))
+        print(f"{packets} packets at {packets / seconds:.0f} a second")        # shown by -rP; never asserted
         report = wait_for("the last packet is judged", lambda: judged(running, packets))
         assert not any(report["losses"].values()), report["losses"]
         assert sockets(sinks[0])[1] == 0, "the sinks were too slow"
