@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tigerfox.errors import UsageError
-from tigerfox.ruleset.check import check_files, read_rule_text
+from tigerfox.errors import RuleError, UsageError
+from tigerfox.ruleset.check import check_files, load_rules, read_rule_text
 from tigerfox.ruleset.groups import merge, subtract
 from tigerfox.ruleset.rule import ANY_ADDRESS, ANY_PORT, V4_LAST, V6_LAST, Refusal
 from tigerfox.ruleset.variables import DEFAULTS, Variables
@@ -196,6 +196,16 @@ def test_missing_list_file_has_the_place_of_its_use(tmp_path):
                            lenient=True)
     assert str(found.problems[0]).startswith("rules:1:9: in $BAD: the address list")
     assert "No such file" in str(found.problems[0])
+
+
+@pytest.mark.parametrize(("lenient", "code"), [(False, 1), (True, 0)])
+def test_a_list_that_no_rule_names_is_read_too(tmp_path, capsys, lenient, code):
+    rules = tmp_path / "one.rules"
+    rules.write_text("drop ip any any -> any any (sid:1;)\n")
+    assert check_files([rules], [f"BAD=@{tmp_path}/none.txt"], lenient) == code
+    assert capsys.readouterr().out.startswith("$BAD:1:1: the address list")
+    with pytest.raises(RuleError, match="none.txt cannot be read"):
+        load_rules([rules], Variables({"BAD": f"@{tmp_path}/none.txt"}))
 
 
 def test_one_bad_list_is_told_once(tmp_path, capsys):

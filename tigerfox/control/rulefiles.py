@@ -78,7 +78,7 @@ def summary(refused, left_out, most=20):
     """Return the lines that say how many rules were left out and why, at most ``most`` problems one by one."""
     if not left_out:
         return []
-    lines = [f"{refused} {'rule was' if refused == 1 else 'rules were'} left out:"]
+    lines = [f"{refused} {'rule was' if refused == 1 else 'rules were'} left out:" if refused else "no rule was left out, but:"]
     lines += [f"  {text}" for text in left_out[:most]]
     if len(left_out) > most:
         lines.append(f"  … and {len(left_out) - most} more; `tigerfox rules check` shows all")

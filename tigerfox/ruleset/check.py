@@ -1,6 +1,7 @@
 """From rule files to checked rules: every fault with its place, nothing ignored."""
 
 import sys
+from dataclasses import replace
 
 from tigerfox.errors import RuleError
 from tigerfox.ruleset.draft import Draft
@@ -8,7 +9,7 @@ from tigerfox.ruleset.groups import nearest
 from tigerfox.ruleset.keywords import KEYWORDS, TESTS, is_not_yet
 from tigerfox.ruleset.lexer import split_head, split_options
 from tigerfox.ruleset.protocols import APPS, NOT_YET, PAYLOADS, RULE_PROTOCOLS
-from tigerfox.ruleset.rule import ACTIONS, Problem, Refusal, RuleList
+from tigerfox.ruleset.rule import ACTIONS, Place, Problem, Refusal, RuleList
 from tigerfox.ruleset.source import RuleText, find_files, read_rules, resting_collector
 from tigerfox.ruleset.variables import Variables
 
@@ -23,11 +24,18 @@ def load_rules(paths, variables=None, lenient=False):
     """Read, check and return the rules of files and folders.
 
     ``variables`` is a Variables; ``lenient`` leaves out what is refused, and the RuleList says what and why. Raises
-    errors.RuleError with all problems when a file cannot be read or, unless ``lenient``, when a rule is refused.
+    errors.RuleError with all problems when a file cannot be read (a variable's list too, though no rule may name it)
+    or, unless ``lenient``, when a rule is refused.
     """
+    variables = variables or Variables()
     texts = (text for path in find_files(paths) for text in read_rules(path))
     with resting_collector():
-        return _collect(texts, variables or Variables(), lenient)
+        found = _collect(texts, variables, lenient)
+        faults = tuple(Problem(refusal.place or Place(f"${name}", 1, 1), refusal.message, "address list")
+                       for name, refusal in variables.faults_unasked())
+    if faults and not lenient:
+        raise RuleError(faults)
+    return replace(found, problems=found.problems + faults)
 
 
 def read_rule_text(text, variables=None, lenient=False, file="rules"):

@@ -79,6 +79,15 @@ class Variables:
             return self._list(value[1:])
         return value
 
+    def faults_unasked(self):
+        """Yield (name, Refusal) for each variable whose list file has a fault that no rule has met yet."""
+        for name, value in self.values.items():
+            if value.startswith("@") and value[1:] not in self._lists:
+                try:
+                    self.lookup(name)
+                except Refusal as refusal:
+                    yield name, refusal
+
     def addresses(self, text):
         """Return the AddressSet of an expression; raises Refusal with the offset in it."""
         return self._cached(self._addresses, AddressSet, text)
