@@ -40,17 +40,19 @@ PAGE = 612
 
 
 class Arm:
-    """What is measured: ``start(lab)`` returns [Running, ...]; ``queues`` of the balance, 0 for none; whether it ``judges``."""
+    """What is measured: ``start(lab)`` returns [Running, ...], None for nothing; ``queues`` of the balance, 0 for none; whether it
+    ``judges``.
+    """
 
     def __init__(self, name, start, queues=1, judges=True):
         self.name, self.start, self.queues, self.judges = name, start, queues, judges
 
 
 class Running:
-    """A filter process."""
+    """A filter process; ``counts()`` where it counts packets itself instead of the kernel's queue."""
 
-    def __init__(self, pid, finish=None):
-        self.pid, self.finish, self.usage = pid, finish, None
+    def __init__(self, pid, finish=None, counts=None):
+        self.pid, self.finish, self.counts, self.usage = pid, finish, counts, None
 
     def stop(self):
         """End it; what it reported, or None."""
@@ -87,13 +89,18 @@ def serve_design(design, rules, workers, ready, stop, result):
 
 def start_design(lab, design, rules, workers=None):
     """Fork a design into the firewall; [Running] once its queue is bound."""
+    return [Running(*start_child(lab, design.name, lambda *pipes: serve_design(design, rules, workers, *pipes)))]
+
+
+def start_child(lab, name, serve_child):
+    """Fork ``serve_child(ready, stop, result)`` into the firewall; its pid once it is ready, and what ends it and gets its report."""
     pipes = [os.pipe() for _ in range(3)]
     (ready, ready_in), (stop, stop_in), (result, result_in) = pipes
 
     def child():
         for theirs in (ready, stop_in, result):
             os.close(theirs)
-        serve_design(design, rules, workers, ready_in, stop, result_in)
+        serve_child(ready_in, stop, result_in)
 
     pid = lab.firewall.fork(child)
     for theirs in (ready_in, stop, result_in):
@@ -101,14 +108,14 @@ def start_design(lab, design, rules, workers=None):
     bound = os.read(ready, 1)
     os.close(ready)
     if not bound:
-        raise TigerFoxError(f"{design.name} could not start: its message stands above")
+        raise TigerFoxError(f"{name} could not start: its message stands above")
 
     def finish():
         os.close(stop_in)
         with os.fdopen(result) as report:
             return json.loads(report.read() or "{}")
 
-    return [Running(pid, finish)]
+    return pid, finish
 
 
 def start_product(lab, image, queues):
@@ -136,7 +143,7 @@ def start_program(lab, *command):
 @contextmanager
 def filtering(lab, arm):
     """The arm at work on what the firewall forwards; gives its processes, then ends them."""
-    running = arm.start(lab) if arm.queues else []
+    running = arm.start(lab) if arm.start else []
     try:
         if arm.queues:
             lab.queue_forwarded(0, arm.queues - 1 if arm.queues > 1 else None)
@@ -196,9 +203,11 @@ def measured(lab, running, load):
 
 
 def queue_rows_of(lab, running):
-    """Sums over the bound queues."""
+    """Sums over the bound queues, or what a filter without a queue says in their place."""
     from tigerfox.dataplane.queue import queue_rows
 
+    if running and running[0].counts:
+        return running[0].counts()
     with lab.firewall.entered():
         rows = queue_rows().values()
     return {name: sum(row[name] for row in rows) for name in ("id_sequence", "queue_dropped", "user_dropped")}
@@ -270,6 +279,8 @@ def measure(lab, arm, script, sender, rates, seconds):
 
 def arms_of(rules, designs, folder):
     """Every arm that can stand here: no firewall, the reference, all designs, the product, Python callbacks."""
+    from bench.architectures import afxdp
+
     image, accept_all = compiled_image(RULES), build(folder, "accept_all")
     arms = [Arm("no firewall", None, 0, False),
             Arm("accept-all reference", lambda lab: start_program(lab, accept_all, QUEUE, 128, QUEUE_LENGTH, 1, 1), judges=False)]
@@ -280,7 +291,7 @@ def arms_of(rules, designs, folder):
         if importlib.util.find_spec("netfilterqueue") and importlib.util.find_spec(parser):
             arms.append(Arm(f"NetfilterQueue + {parser}", lambda lab, parser=parser: start_program(
                 lab, sys.executable, "-m", "bench.callback", parser, QUEUE)))
-    return arms
+    return arms + (afxdp.arms(rules) if afxdp.possible() else [])
 
 
 @contextmanager

@@ -55,6 +55,7 @@ cdef struct Outlet:              # one answering thread
     uint64_t failed              # sends that the kernel refused
 
 cdef int feed_batch(Feed *f, Packet *packets, int most, bint wait) noexcept nogil    # packets (0: none now), or FEED_END
+cdef void packet_arrived(Packet *p, uint64_t at_ns) noexcept nogil                    # parses it
 cdef bint judge_drops(Judge *j, Packet *p) noexcept nogil                            # of a parsed packet
 cdef void outlet_give(Outlet *o, const Packet *p, bint drop, uint8_t mark) noexcept nogil
 cdef void outlet_flush(Outlet *o) noexcept nogil

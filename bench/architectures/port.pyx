@@ -49,7 +49,7 @@ cdef enum:
 # ---- feed
 
 
-cdef inline void packet_arrived(Packet *p, uint64_t at_ns) noexcept nogil:
+cdef void packet_arrived(Packet *p, uint64_t at_ns) noexcept nogil:
     p.verdict = VERDICT_UNSET
     p.fault = R_NONE
     if not p.flags & PACKET_BARE:
