@@ -53,17 +53,25 @@ def measure_memory(rules, captures, rounds, progress):
     return result
 
 
-def measure_live(rules, rounds, progress):
+def measure_live(rules, rounds, progress, only=None):
     from bench.architectures import live
     from bench.architectures.designs import DESIGNS
 
-    return {"rounds": live.bench(rules, DESIGNS, rounds, LIVE_SECONDS, LIVE_RATES, progress)}
+    return {"rounds": live.bench(rules, DESIGNS, rounds, LIVE_SECONDS, LIVE_RATES, progress, only)}
+
+
+def measure_afxdp(rules, rounds, progress):
+    """The arms without a queue and what stands beside them, in a run of their own."""
+    from bench.architectures.afxdp import BESIDE
+
+    return {"machine": machine()} | measure_live(rules, rounds, progress, BESIDE)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m bench.architectures", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("memory", "live", "report"))
+    parser.add_argument("--only", choices=("memory", "live", "afxdp", "report"),
+                        help="one rig; afxdp: its arms and what they are compared with, beside the figures that are there")
     parser.add_argument("--rounds", type=int, default=5, help="of the in-memory rig (the live one has 2)")
     parser.add_argument("--live-rounds", type=int, default=LIVE_ROUNDS)
     parser.add_argument("--capture", action="append", default=[], metavar="FILE",
@@ -78,7 +86,7 @@ def main():
             sys.stdout.write(text)
         else:
             Path(chosen.json or FIGURES).write_text(text)
-    if not chosen.json and chosen.only in (None, "report"):
+    if not chosen.json and chosen.only in (None, "afxdp", "report"):
         from bench.architectures.report import write_page
 
         write_page(json.loads(FIGURES.read_text()))
@@ -93,6 +101,10 @@ def measure(chosen):
 
     progress, rules, begin = Progress(), RuleParts(RULES), time.monotonic()
     kept = json.loads(FIGURES.read_text()) if chosen.only and not chosen.json and FIGURES.exists() else {}
+    if chosen.only == "afxdp":
+        figures = kept | {"afxdp": measure_afxdp(rules, chosen.live_rounds, progress)}
+        progress.end()
+        return figures
     figures = kept | {"bench": "architectures", "note": chosen.note, "rules": RULES.name, "machine": machine()}
     if chosen.only != "live":
         figures["memory"] = measure_memory(rules, chosen.capture, chosen.rounds, progress)

@@ -25,6 +25,7 @@ NATIVE = 4                       # XDP_FLAGS_DRV_MODE
 DROP, PASS = 1, 2                # answers of an XDP program
 REDIRECT_MAP = 51                # the helper
 OURS = ("to1", "to2")            # the firewall's interfaces; each one's neighbour is the other end of its link
+BESIDE = ("no firewall", "accept-all reference", "sequential", "TigerFox, 1 queue", "AF_XDP accept-all", "AF_XDP")   # compared
 PROMISES = ("tx", "gso", "tso", "gro")
 
 
@@ -107,9 +108,10 @@ def serve(rules, judges, ethers, counts, ready, stop, result):
     attached = [Attached(interface, held) for interface, held in zip(interfaces, forwarder.sockets)]
     threading.Thread(target=lambda: (os.read(stop, 1), rig.stop()), daemon=True).start()
     os.write(ready, b"!")
-    found = forwarder.run()
+    forwarder.run()
     for one in attached:
         one.close()
+    found = forwarder.finish()
     with os.fdopen(result, "w") as report:
         json.dump(found | {"given": sum(found[name] for name in ("passed", "dropped", "no_room")), "disordered": 0,
                            "lost": found["lost"], "overflowed": found["no_room"], "failed": 0}, report)

@@ -308,15 +308,15 @@ def answering(lab):
         os.waitpid(answerer, 0)
 
 
-def bench(rules, designs, rounds, seconds, rates, progress):
-    """All arms, ``rounds`` times in turning order; [rows of a round, ...]."""
+def bench(rules, designs, rounds, seconds, rates, progress, only=None):
+    """All arms, or those called ``only``, ``rounds`` times in turning order; [rows of a round, ...]."""
     need("wrk", "gcc")
     found = []
     with tempfile.TemporaryDirectory() as folder, Topology("tfa") as lab, answering(lab):
         sender, script = build(folder, "udp_flood"), Path(folder, "wrk.lua")
         os.chmod(folder, 0o755)
         script.write_text(WRK_SCRIPT)
-        arms = arms_of(rules, designs, folder)
+        arms = [arm for arm in arms_of(rules, designs, folder) if only is None or arm.name in only]
         for turn in range(rounds):
             at = turn * 5 % len(arms)
             found.append([])

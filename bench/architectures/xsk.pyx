@@ -371,9 +371,17 @@ cdef class Forwarder:
             munmap(self.f.frames, FRAMES * FRAME)
 
     def run(self):
-        """Forward until the rig is stopped; frames by what became of them."""
+        """Forward until the rig is stopped."""
+        with nogil:
+            forward_run(&self.f, &self.rig.stop_word)
+
+    def finish(self):
+        """Judge what is still there, once the program is off the interfaces; frames by what became of them."""
         cdef Forwarding *f = &self.f
         with nogil:
-            forward_run(f, &self.rig.stop_word)
+            while batch_forward(f, &f.ports[0], &f.ports[1]) + batch_forward(f, &f.ports[1], &f.ports[0]):
+                pass
+            port_push(&f.ports[0])
+            port_push(&f.ports[1])
             losses_tell(f, True)
         return {name: f.counts[place] for place, name in enumerate(COUNTS)}
