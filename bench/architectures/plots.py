@@ -14,7 +14,7 @@ OURS, OTHERS, BOUNDS = "#d95f02", "#4c6a92", "#9a9a9a"
 def colour(name):
     if name.startswith(("TigerFox", "run-to-completion")):
         return OURS
-    return BOUNDS if name in ("no firewall", "accept-all reference") else OTHERS
+    return BOUNDS if name in ("no firewall", "accept-all reference", "AF_XDP accept-all") else OTHERS
 
 
 def save(figure, path):

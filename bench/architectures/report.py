@@ -125,6 +125,32 @@ def machine_lines(figures):
             f"Verdicts compared with the sequential ones in memory: {compared:,}, of them different: {figures['memory']['different']}.{note}")
 
 
+def afxdp_figures(figures):
+    """The rounds with the AF_XDP arms, from the run that was made last for them, and its machine; None where none has them."""
+    for found in (figures.get("afxdp"), figures["live"]):
+        if found and "AF_XDP" in by_name(found["rounds"][0]):
+            return found | {"machine": found.get("machine", figures["machine"])}
+    return None
+
+
+def afxdp_table(found):
+    """The arms without a queue beside those with one."""
+    from bench.architectures.afxdp import BESIDE
+
+    live, where = live_rows(found["rounds"]), found["machine"]
+    rows = []
+    for name in BESIDE:
+        http, slow, fast = live[name]["http"], *live[name]["udp"]
+        rows.append([name, number(http["requests_per_second"]), f"{live[name]['ratio']:.2f}", number(http["p99_us"] / 1000, 2),
+                     *(number(one["filter_cpu_ns"] / 1000, 1) if one.get("filter_cpu_ns") else "–" for one in (http, slow, fast)),
+                     *(number(one[f"trip_{part}_us"]) for one in (slow, fast) for part in ("p50", "p99"))])
+    rates = [udp["rate"] for udp in found["rounds"][0][0]["udp"]]
+    heads = ["filter", "req/s", "÷ accept-all", "p99 ms", "CPU µs/packet", *(f"{rate:,}/s: CPU µs/packet" for rate in rates),
+             *(f"{rate:,}/s: {part} µs" for rate in rates for part in ("p50", "p99"))]
+    return (f"{len(found['rounds'])} rounds; load {where['load']} when they began, {where['time']}, commit {where['commit']}.\n\n"
+            + table(heads, rows))
+
+
 def prediction_rows(figures, live):
     """What the two documents predicted, and what this run shows."""
     memory = by_name(figures["memory"]["designs"])
@@ -146,6 +172,7 @@ def prediction_rows(figures, live):
          f"{number(rate['TigerFox, 1 queue'] / scapy, 1)} ×" if scapy else "NetfilterQueue and Scapy are not installed here"],
         ["lock-free queues: 2 × (16,000 req/s)", f"{rate['lock-free-pipeline'] / rate['async-pipeline']:.2f} × ({number(rate['lock-free-pipeline'])} "
          f"req/s); in memory {memory['lock-free-pipeline']['packets_per_second'] / memory['async-pipeline']['packets_per_second']:.2f} ×"],
+        *afxdp_prediction(figures),
         ["latency p50 50 µs, p99 200 µs", f"round trip (the queue twice) at 5,000 packets/s: p50 {number(udp['trip_p50_us'])} µs, p99 "
          f"{number(udp['trip_p99_us'])} µs; TigerFox p50 {number(ours['udp'][0]['trip_p50_us'])} µs, p99 {number(ours['udp'][0]['trip_p99_us'])} µs; "
          f"no firewall p99 {number(live['no firewall']['udp'][0]['trip_p99_us'])} µs"],
@@ -157,8 +184,18 @@ def prediction_rows(figures, live):
     ]
 
 
+def afxdp_prediction(figures):
+    found = afxdp_figures(figures)
+    if not found:
+        return []
+    live = live_rows(found["rounds"])
+    rate, queued = (live[name]["http"]["requests_per_second"] for name in ("AF_XDP", "sequential"))
+    return [["AF_XDP or DPDK: 10 × (100,000 req/s)", f"{number(rate)} req/s, {rate / queued:.2f} × the sequential loop at a queue "
+             f"({live['AF_XDP']['ratio']:.2f} × the queue's accept-all)"]]
+
+
 def tables(figures):
-    """{name of a mark: its table}."""
+    """{name of a mark: its table}; what the figures do not have is left out."""
     memory, live = figures["memory"], live_rows(figures["live"]["rounds"])
     rates = [udp["rate"] for udp in figures["live"]["rounds"][0][0]["udp"]]
     percent = ["p50 µs", "p99 µs", "p99.9 µs"]
@@ -177,14 +214,17 @@ def tables(figures):
         "trips": table(["filter", *(f"{rate:,}/s: {head}" for rate in rates for head in (*percent, "CPU", "dropped"))], trip_rows(live)),
         "predictions": table(["predicted", "measured"], [[one, other] for one, other in prediction_rows(figures, live)]),
     }
+    without_queue = afxdp_figures(figures)
+    if without_queue:
+        made["afxdp"] = afxdp_table(without_queue)
     heads = ["variant", "packets/s", "ns/packet", "CPU ns/packet", "context switches", "looks while spinning", "out of order"]
     return made | {mark: table(heads, variant_rows(memory["variants"][question])) for mark, question in QUESTIONS.items()}
 
 
 def page_with(text, made):
-    """The page with what is made in the place of what stands between its marks."""
+    """The page with what is made in the place of what stands between its marks; what is not made stays as it is."""
     def fill(found):
-        return f"<!-- table {found[1]} -->\n{made[found[1]]}\n<!-- end -->"
+        return found[0] if found[1] not in made else f"<!-- table {found[1]} -->\n{made[found[1]]}\n<!-- end -->"
 
     return re.sub(r"<!-- table ([\w-]+) -->\n.*?<!-- end -->", fill, text, flags=re.S)
 
