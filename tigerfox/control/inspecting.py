@@ -289,7 +289,12 @@ def _keep_log(log):
 
 def work(seat, book, blocks, log):
     """Serve a seat's queue; returns when the socket fails, with OSError."""
-    desk = Desk(seat.wish.name, seat.wish.make(), seat.wish.policy, book, blocks, seat.tally, log)
+    try:
+        function = seat.wish.make()
+    except UsageError as error:
+        log.error("%s (it runs as the workers' user, who may not be allowed what root is)", error)
+        raise
+    desk = Desk(seat.wish.name, function, seat.wish.policy, book, blocks, seat.tally, log)
 
     def handle(packet):
         passes = desk.judge(packet.get_payload(), packet.get_timestamp() or time.time())

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tigerfox.dataplane.handover import Seen
+from tigerfox.dataplane.handover import HandoverBook, Seen
 
 TCP, UDP = 6, 17
 
@@ -30,6 +30,11 @@ class Packet:
         self.to_server: bool | None = {0: True, 1: False}.get(seen.side)
         self._seen = seen
         self._decoded: Any = None
+
+    @classmethod
+    def of(cls, data: bytes, time: float = 0.0, flow: dict[str, Any] | None = None) -> "Packet":
+        """Return the packet of these bytes, from the IP header on, as if a rule had handed it over: for tests."""
+        return cls(data, HandoverBook.create([(1, 1, True)]).read(data), time, flow)
 
     @property
     def payload(self) -> bytes:
