@@ -1,10 +1,10 @@
 """DNS tunnels: data in the names that are asked for.
 
-A tunnel asks for many names below one registered domain, and each brings labels that are new, long, and of letters that come evenly:
-data. The bits that new labels of a name could carry are their letters x the entropy of these; a name with 70 is heavy. A domain
-with ``names`` heavy names in an hour that could carry ``bits`` together is held for a tunnel: all its questions are dropped for
-``hold`` seconds, whoever asks. Which labels were seen is a bitmap of hashes for each domain; names that repeat, and such as differ
-by a number, are light. 4,096 domains are kept at most, two hours after the last question at most.
+A tunnel asks for many names below one registered domain, and each brings labels that are new, long, and of letters that come
+evenly: data. The bits that new labels of a name could carry are their letters x the entropy of these; a name with 70 is heavy. A
+domain with ``names`` heavy names in an hour that could carry ``bits`` together is held for a tunnel: all its questions are dropped
+for ``hold`` seconds, whoever asks. Which labels were seen is a bitmap of hashes for each domain; names that repeat, and such as
+differ by a number, are light. 4,096 domains are kept at most, two hours after the last question at most.
 
 Rules: rules/inspectors/dns-tunnel.rules. Options: ``names``, ``bits``, ``hold``, ``block`` (seconds for which the source is blocked
 too; 0, the default, is never), ``trusted`` (domains joined by +, never held: cloud services that ask by names).

@@ -9,8 +9,8 @@ Threshold Random Walk, with equal steps.)
 4,096 sources are kept at most, each for ``seconds`` after its last packet at most, with 32 contacts and 32 that wait for an answer.
 It has to see all of a source's connections: one process.
 
-Rules: rules/inspectors/slow-source.rules. Options: ``failures``, ``seconds``, ``block`` (seconds), ``answer`` (seconds after which a
-contact without an answer has failed).
+Rules: rules/inspectors/slow-source.rules. Options: ``failures``, ``seconds``, ``block`` (seconds), ``answer`` (seconds after which
+a contact without an answer has failed).
 """
 
 import base64

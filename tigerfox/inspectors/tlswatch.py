@@ -1,8 +1,8 @@
 """TLS to names on a list that changes while it runs.
 
 The names that clients ask for in their hello (SNI) are looked up in a file of names, one a line: such a name and all below it. The
-file is looked at again every ``every`` seconds and read when it has changed; a list is taken whole or not at all. One that cannot be
-read, has a line that is no name, or ends without a line break (somebody is still writing) is said in the log, and the old list
+file is looked at again every ``every`` seconds and read when it has changed; a list is taken whole or not at all. One that cannot
+be read, has a line that is no name, or ends without a line break (somebody is still writing) is said in the log, and the old list
 holds.
 
 A hello may come in several packets: the first 8 KiB of 1,024 connections are put together, each for 30 s; a longer hello is
