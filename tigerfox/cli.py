@@ -21,8 +21,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_e
                   epilog=EXITS, help="Multi-queue NFQUEUE firewall and intrusion prevention.")
 rules_app = typer.Typer(no_args_is_help=True, epilog=EXITS, help="Check rule files, list the keywords.")
 blocks_app = typer.Typer(no_args_is_help=True, epilog=EXITS, help="Show and change who is blocked.")
+inspector_app = typer.Typer(no_args_is_help=True, epilog=EXITS, help="Python inspectors: begin one.")
 app.add_typer(rules_app, name="rules")
 app.add_typer(blocks_app, name="blocks")
+app.add_typer(inspector_app, name="inspector")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -212,6 +214,22 @@ def rules_keywords(as_json: AsJson = False):
     from tigerfox.ruleset.keywords import render_keywords
 
     typer.echo(render_keywords(as_json))
+
+
+@inspector_app.command("new", epilog=EXITS)
+def inspector_new(
+    name: Annotated[str, typer.Argument(help="Its name in rules: letters, digits, - and _.")],
+    folder: Annotated[str, typer.Option(help="Where to write it.")] = ".",
+):
+    """Write an inspector to begin with: commented code, its rule, and a test that passes as written."""
+    from tigerfox.inspectors import template
+
+    typer.echo(template.said(name, template.write(name, folder)))
+
+
+@inspector_app.callback()
+def inspectors_of_all():
+    """Python inspectors: begin one."""
 
 
 @app.command("profile", epilog=EXITS)
