@@ -36,20 +36,27 @@ class Progress:
         self("done\n")
 
 
-def measure_memory(rules, captures, rounds, progress):
+def made_traffic():
+    """The mixed traffic that is used where no capture is given."""
     from bench.architectures import traffic
-    from bench.architectures.measures import Memory
     from bench.architectures.port import Traffic
 
     with tempfile.TemporaryDirectory() as folder:
         made = str(Path(folder, "mixed.pcap"))
         traffic.write_capture(made)
-        result = Memory(rules, Traffic(captures[0] if captures else made), progress).everything(rounds)
-        for path in captures[1:]:
-            from bench.architectures.designs import DESIGNS
+        return Traffic(made)
 
-            other = Memory(rules, Traffic(path), progress)
-            result.setdefault("captures", {})[Path(path).name] = other.full_load(DESIGNS, rounds, what=Path(path).name)
+
+def measure_memory(rules, captures, rounds, progress):
+    from bench.architectures.measures import Memory
+    from bench.architectures.port import Traffic
+
+    result = Memory(rules, Traffic(captures[0]) if captures else made_traffic(), progress).everything(rounds)
+    for path in captures[1:]:
+        from bench.architectures.designs import DESIGNS
+
+        other = Memory(rules, Traffic(path), progress)
+        result.setdefault("captures", {})[Path(path).name] = other.full_load(DESIGNS, rounds, what=Path(path).name)
     return result
 
 
@@ -67,11 +74,20 @@ def measure_afxdp(rules, rounds, progress):
     return {"machine": machine()} | measure_live(rules, rounds, progress, BESIDE)
 
 
+def measure_faults(rules, progress):
+    from bench.architectures import faults
+    from bench.architectures.measures import Memory
+
+    return {"machine": machine(), "memory": faults.in_memory(Memory(rules, made_traffic(), progress)),
+            "live": faults.in_line(rules, LIVE_SECONDS, progress)}
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m bench.architectures", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("memory", "live", "afxdp", "report"),
-                        help="one rig; afxdp: its arms and what they are compared with, beside the figures that are there")
+    parser.add_argument("--only", choices=("memory", "live", "afxdp", "faults", "report"),
+                        help="one rig; or, beside the figures that are there, the AF_XDP arms with what they are compared with, "
+                        "or the documented faults")
     parser.add_argument("--rounds", type=int, default=5, help="of the in-memory rig (the live one has 2)")
     parser.add_argument("--live-rounds", type=int, default=LIVE_ROUNDS)
     parser.add_argument("--capture", action="append", default=[], metavar="FILE",
@@ -86,7 +102,7 @@ def main():
             sys.stdout.write(text)
         else:
             Path(chosen.json or FIGURES).write_text(text)
-    if not chosen.json and chosen.only in (None, "afxdp", "report"):
+    if not chosen.json and chosen.only in (None, "afxdp", "faults", "report"):
         from bench.architectures.report import write_page
 
         write_page(json.loads(FIGURES.read_text()))
@@ -101,15 +117,18 @@ def measure(chosen):
 
     progress, rules, begin = Progress(), RuleParts(RULES), time.monotonic()
     kept = json.loads(FIGURES.read_text()) if chosen.only and not chosen.json and FIGURES.exists() else {}
-    if chosen.only == "afxdp":
-        figures = kept | {"afxdp": measure_afxdp(rules, chosen.live_rounds, progress)}
+    if chosen.only in ("afxdp", "faults"):
+        part = measure_faults(rules, progress) if chosen.only == "faults" else measure_afxdp(rules, chosen.live_rounds, progress)
         progress.end()
-        return figures
+        return kept | {chosen.only: part}
     figures = kept | {"bench": "architectures", "note": chosen.note, "rules": RULES.name, "machine": machine()}
     if chosen.only != "live":
         figures["memory"] = measure_memory(rules, chosen.capture, chosen.rounds, progress)
     if chosen.only != "memory":
         figures["live"] = measure_live(rules, chosen.live_rounds, progress)
+        figures.pop("afxdp", None)
+    if not chosen.only:
+        figures["faults"] = measure_faults(rules, progress)
     progress.end()
     return figures | {"seconds": round(time.monotonic() - begin)}
 

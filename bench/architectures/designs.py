@@ -79,6 +79,18 @@ def variants():
     }
 
 
+def faulty():
+    """The designs with the faults that their documents describe, by name; docs/architectures.md says what each does."""
+    spin, condition, waiting = (BY_NAME[name] for name in ("spin-wait", "condition-variables", "synchronous-pipeline"))
+    found = [condition.with_parameters("condition-variables, flag missed", fault="reset"),
+             spin.with_parameters("spin-wait, flag missed", fault="reset"),
+             spin.with_parameters("spin-wait, flag left up", fault="again"),
+             waiting.with_parameters("synchronous-pipeline, 1 result in 100 lost", lose=100),
+             waiting.with_parameters("synchronous-pipeline, 1 in 100 lost and dropped", lose=100, late="drop"),
+             waiting.with_parameters("synchronous-pipeline, every result lost", lose=1)]
+    return {design.name: design for design in found}
+
+
 class RuleParts:
     """The rules of a file, whole and divided: ``rig(design, workers)`` makes the Rig of one run."""
 

@@ -15,6 +15,10 @@ Invariants
     "accept", or "hold": the capture thread waits for room and meanwhile takes nothing from the kernel.
     The end goes the same way as the packets: feed, boxes, workers, boxes of answers, verdict thread. Nothing is left behind.
 
+    With `lose` n, a worker loses every n-th of its results, and the capture thread, which waits for each, gives up after
+    `limit_ns`: the packet gets its verdict from `late`, marked as such, and a result that comes after that is not used. This is
+    the documented fault of the pipeline before; without `lose` the wait goes on until the result is there.
+
 Who may write what
     Boxes as box.pyx says. A Judge and an Outlet: their thread.
 
@@ -48,10 +52,11 @@ cdef enum:
     ANSWER_BATCH = 100           # as the plan has it
     ANSWER_WAIT_NS = 1_000_000
     IDLE_WAIT_NS = 100_000_000
-    RESULT_WAIT_NS = 100_000_000 # "wait": the original's limit for one result
+    RESULT_WAIT_NS = 100_000_000 # "wait": after it a result is counted as late
     MOST_BATCH = 64
 
 ANSWERS = {"worker": BY_WORKER, "thread": BY_THREAD, "wait": BY_CAPTURE}
+LATES = {"drop": True, "accept": False}
 FULLS = {"drop": FULL_DROP, "accept": FULL_ACCEPT, "hold": FULL_HOLD}
 
 cdef struct Task:                # a packet on its way to a worker, with the bytes that belong to it
@@ -82,6 +87,9 @@ cdef struct Lanes:
     int workers
     int batch
     int spin                     # turns of looking before a ring's reader sleeps
+    int lose                     # "wait": of so many results of a worker one is lost; 0: none
+    bint late_drops              # verdict of a packet whose result was lost
+    uint64_t limit_ns
     Feed *feed
     Outlet outlet                # capture thread
     Outlet answerer              # verdict thread
@@ -92,7 +100,7 @@ cdef struct Lanes:
     Packet packets[MOST_BATCH]
     Task tasks[MOST_BATCH]       # what the capture thread hands on
     uint64_t spins               # of the verdict thread
-    uint64_t late                # "wait": results that took longer than RESULT_WAIT_NS
+    uint64_t late                # "wait": results that took longer than RESULT_WAIT_NS, or were lost
 
 
 cdef inline Box *reply_box(Lane *lane) noexcept nogil:
@@ -107,6 +115,8 @@ cdef void task_finish(Lane *lane, Task *task) noexcept nogil:
     cdef bint drop = judge_drops(&lane.judge, &task.packet)
     if lane.all.answer == BY_WORKER:
         outlet_give(&lane.outlet, &task.packet, drop, 0)
+        return
+    if lane.all.lose and lane.judge.judged % <uint64_t>lane.all.lose == 0:
         return
     reply.number, reply.time_ns, reply.drop = task.packet.number, task.packet.time_ns, drop
     box_put(reply_box(lane), &reply, 1, True)
@@ -181,11 +191,28 @@ cdef void task_fill(Task *task, const Packet *p) noexcept nogil:
     task.packet.caplen = length
 
 
+cdef void result_wait_limited(Lanes *all, Box *box, const Packet *p, int count) noexcept nogil:
+    """The same for one packet, by the clock; what comes too late for an earlier one is passed over."""
+    cdef Reply reply
+    cdef uint64_t end = now_ns() + all.limit_ns, now = 0
+    while count and now < end:
+        if box_take(box, &reply, 1, end - now if now else all.limit_ns) and reply.number == p.number:
+            reply_give(&all.outlet, &reply)
+            return
+        now = now_ns()
+    all.late += count
+    if count:
+        outlet_give(&all.outlet, p, all.late_drops, MARK_LATE)
+
+
 cdef void result_wait(Lanes *all, Lane *lane, int count) noexcept nogil:
     """Wait for the worker's result of every packet that was just submitted, then give it: the plan's "before"."""
     cdef Reply reply
     cdef int done = 0, n
     cdef Box *box = reply_box(lane)
+    if all.lose:
+        result_wait_limited(all, box, &all.packets[0], count)
+        return
     while done < count:
         n = box_take(box, &reply, 1, RESULT_WAIT_NS)
         if n == 0 and all.kind == BOX_RING:
@@ -275,10 +302,11 @@ cdef class LaneSet:
         if failed:
             raise MemoryError
 
-    def run(self, int batch, int spin, WhenFull full):
+    def run(self, int batch, int spin, WhenFull full, int lose, bint late_drops, int limit_ms):
         cdef Lanes *all = self.all
         cdef int i
         all.batch, all.spin, all.full = batch, spin, full
+        all.lose, all.late_drops, all.limit_ns = lose, late_drops, <uint64_t>limit_ms * 1_000_000
         with Meter() as meter, nogil:
             lanes_run(all)
         lanes = range(all.workers)
@@ -289,12 +317,18 @@ cdef class LaneSet:
 
 
 def run(Rig rig not None, int workers=3, bint lock_free=False, answer="thread", full="hold", int batch=1, int spin=0,
-        int room=10_000, int sends=1):
-    """Run until the feed ends. ``sends``: verdicts in one send. Returns the figures of Meter, and ``late`` results of "wait"."""
+        int room=10_000, int sends=1, int lose=0, late="accept", int limit_ms=100):
+    """Run until the feed ends. ``sends``: verdicts in one send. Returns the figures of Meter, and ``late`` results of "wait".
+
+    ``lose``: one of so many results of "wait" is lost; its packet gets the verdict ``late`` after ``limit_ms``.
+    """
     if answer not in ANSWERS or full not in FULLS or rig.feed_count != 1 or not 1 <= workers <= MOST_WORKERS \
             or not 1 <= batch <= MOST_BATCH or room < 1 or not 1 <= sends <= ANSWER_BATCH:
         raise UsageError(f"lanes have one feed, 1 to {<int>MOST_WORKERS} workers, a batch of 1 to {<int>MOST_BATCH}, an answer of "
                          f"{', '.join(ANSWERS)} and for full boxes one of {', '.join(FULLS)}")
+    if lose < 0 or lose and (answer != "wait" or batch > 1 or lock_free or late not in LATES or not 1 <= limit_ms <= 1000):
+        raise UsageError(f'results are lost where capture waits by "wait", a packet at a time in locked boxes, for 1 to 1000 ms; then '
+                         f"the packet meets one of {', '.join(LATES)}")
     lanes = LaneSet()
     lanes.bind(rig, workers, BOX_RING if lock_free else BOX_LOCKED, ANSWERS[answer], room, sends)
-    return lanes.run(batch, spin, FULLS[full])
+    return lanes.run(batch, spin, FULLS[full], lose, LATES[late] if lose else False, limit_ms)

@@ -295,13 +295,13 @@ def arms_of(rules, designs, folder):
 
 
 @contextmanager
-def answering(lab):
+def answering(lab, pages=(PAGE,)):
     """Servers behind the firewall, on all addresses: HTTP, and probes."""
     for address in ADDRESSES[1:]:
         lab.server.run("ip", "addr", "add", f"{address}/24", "dev", "eth0")
     answerer = lab.server.fork(echo)
     try:
-        with web.server(lab, [PAGE]):
+        with web.server(lab, pages):
             yield
     finally:
         os.kill(answerer, signal.SIGKILL)

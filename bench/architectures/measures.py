@@ -15,6 +15,7 @@ RATES = (5_000, 20_000)          # packets a second of the paced runs
 IDLE_RATE = 500
 PACED_SECONDS = 1.5
 RULE_COSTS_US = (0, 1, 5, 20, 50)      # the plan reckons with 50 microseconds of rules a packet
+FAULT_COUNTS = ("late", "missed", "unheard", "repeated")     # what came of a documented fault
 WORK_SECONDS = 0.25              # of rule work in a run with dearer rules
 
 
@@ -41,7 +42,7 @@ class Memory:
                "packets_per_second": packets / found["ns"] * 1e9, "ns": found["ns"] / packets, "cpu_ns": found["cpu_ns"] / packets,
                "cpus": found["cpu_ns"] / found["ns"], "switches": (found["switches"] + found["preempted"]) / packets,
                "spins": found["spins"] / packets, "disordered": found["disordered"] / packets, "judged": found["judged"],
-               "overflowed": found["overflowed"]}
+               "overflowed": found["overflowed"]} | {name: found[name] for name in FAULT_COUNTS if name in found}
         if options.get("rate"):
             row |= {f"lag_{name}_us": lag / 1000 for name, lag in percentiles(rig.lags).items()}
         return row

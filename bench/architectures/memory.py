@@ -35,9 +35,9 @@ def check_once(design, rig, marks):
 
 
 def verdicts(figures):
-    """True by packet number where the rules' verdict is drop; None where the policy for a full queue decided, or nothing did."""
-    overflow = MARKS["overflow"]
-    return [None if mark & overflow or not mark else bool(mark & MARKS["drop"]) for mark in figures["rig"].marks]
+    """True by packet number where the rules' verdict is drop; None where a policy for a full queue or a lost result decided."""
+    policy = MARKS["overflow"] | MARKS["late"]
+    return [None if mark & policy or not mark else bool(mark & MARKS["drop"]) for mark in figures["rig"].marks]
 
 
 def differences(figures, reference):

@@ -16,6 +16,7 @@ cdef enum Mark:                  # in Ledger.marks, a packet each
     MARK_GIVEN = 2
     MARK_OVERFLOW = 4            # judged by the policy for a full queue, not by rules
     MARK_TWICE = 8               # a second verdict came: a fault of the engine
+    MARK_LATE = 16               # judged by the policy for a result that did not come in time
 
 cdef struct Feed:                # capture thread only, but for `stopped`
     uint8_t **data               # in memory: packets of the capture, from the IP header

@@ -341,4 +341,4 @@ def time_turns(uint32_t turns):
     return now_ns() - begin + (x == 0)
 
 
-MARKS = {"drop": MARK_DROP, "given": MARK_GIVEN, "overflow": MARK_OVERFLOW, "twice": MARK_TWICE}
+MARKS = {"drop": MARK_DROP, "given": MARK_GIVEN, "overflow": MARK_OVERFLOW, "twice": MARK_TWICE, "late": MARK_LATE}

@@ -151,6 +151,24 @@ def afxdp_table(found):
             + table(heads, rows))
 
 
+def fault_rows(rows):
+    """In memory: packets that a fault struck, and what became of the rate."""
+    return [[row["design"], f"{row['rate']:,}/s" if row["rate"] else "as fast as they are taken", number(row["packets"]), number(row["late"]),
+             f"{row['late'] / row['packets']:.1%}", number(row.get("missed")), number(row.get("unheard")),
+             number(row["packets_per_second"], 1), number(sum(row["judged"]) / row["packets"], 1), f"{row['cpus']:.0%}"] for row in rows]
+
+
+def fault_request_rows(rows):
+    """Live: one request for each page, and wrk."""
+    found = []
+    for row in rows:
+        http = row.get("http")
+        found.append([row["design"], *(f"{one['seconds']:.3f} ({one['packets']} packets)" for one in row["requests"]),
+                      *([number(http["requests_per_second"]), number(http["p50_us"] / 1000, 1), number(http["p99_us"] / 1000, 1)] if http
+                        else ["–"] * 3), f"{row['late']} of {row['given']:,}"])
+    return found
+
+
 def prediction_rows(figures, live):
     """What the two documents predicted, and what this run shows."""
     memory = by_name(figures["memory"]["designs"])
@@ -217,6 +235,12 @@ def tables(figures):
     without_queue = afxdp_figures(figures)
     if without_queue:
         made["afxdp"] = afxdp_table(without_queue)
+    if "faults" in figures:
+        made["faults"] = table(["design and fault", "packets come", "packets", "late", "of them", "resets missed", "\"done\" unheard",
+                                "packets/s", "judged a packet", "CPU"], fault_rows(figures["faults"]["memory"]))
+        pages = [one["bytes"] for one in figures["faults"]["live"][0]["requests"]]
+        made["fault-requests"] = table(["design and fault", *(f"s for one request, {size:,} bytes" for size in pages), "req/s", "p50 ms",
+                                        "p99 ms", "late"], fault_request_rows(figures["faults"]["live"]))
     heads = ["variant", "packets/s", "ns/packet", "CPU ns/packet", "context switches", "looks while spinning", "out of order"]
     return made | {mark: table(heads, variant_rows(memory["variants"][question])) for mark, question in QUESTIONS.items()}
 

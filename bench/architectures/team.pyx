@@ -18,9 +18,14 @@ Layout
     HYBRID    both by futex behind up to HYBRID_TURNS turns of looking; nobody is woken who does not sleep
 
 Invariants
-    `generation` counts batches; a worker waits for it to differ from the batch that it did last. (The documented design has
-    a flag that is set and reset instead. A worker that sleeps through the reset never does the next packet, and the capture
-    thread waits for it for ever: a fault, not a cost, so it is not reproduced.)
+    `generation` counts batches; a worker waits for it to differ from the batch that it did last. The documented designs have a
+    flag in its place, which is set and reset. That is a fault, and a parameter:
+    FAULT_RESET   when a worker is done it waits for the reset. Who is not there while the flag is down finds it up again, takes
+                  it for the old one, and waits for ever, as the capture thread does for him. Here he looks at the generation
+                  after TICK_NS. "done" is told without the mutex, as documented, so that it may go unheard.
+    FAULT_AGAIN   nobody resets the flag before the next packet comes. A worker that is done finds it up and judges the same
+                  packet again, a copy of its own, and again. Only the first time counts.
+    With either fault a packet still gets one verdict, and the right one.
     A packet is dropped when any worker's rules drop it. With `early` a worker passes over what another has dropped already.
 
 Who may write what
@@ -53,6 +58,12 @@ cdef enum:
     TICK_NS = 100_000_000
     HYBRID_TURNS = 2000
 
+cdef enum Fault:
+    FAULT_NONE = 0
+    FAULT_RESET = 1
+    FAULT_AGAIN = 2
+
+FAULTS = {"": FAULT_NONE, "reset": FAULT_RESET, "again": FAULT_AGAIN}
 WAITS = {"spin": SPIN, "create": CREATE, "condition": CONDITION, "barrier": BARRIER, "latch": LATCH, "futex": FUTEX, "hybrid": HYBRID}
 
 cdef struct Team
@@ -60,11 +71,15 @@ cdef struct Team
 cdef struct Member:              # a worker
     Team *team
     Judge judge
+    Packet own                   # what it judges
+    uint64_t missed              # FAULT_RESET: resets that it slept through
+    uint64_t repeated            # FAULT_AGAIN: judgements beyond the first
     uint32_t done_generation
     uint8_t apart[64]            # the next one's counters lie in another cache line
 
 cdef struct Team:
     Wait how
+    Fault fault
     int workers
     bint early
     Feed *feed
@@ -78,6 +93,9 @@ cdef struct Team:
     uint32_t sleepers            # HYBRID: workers that sleep for "go"
     uint32_t waiting             # HYBRID: the capture thread sleeps for "done"
     uint64_t spins               # of the capture thread
+    uint64_t unheard             # FAULT_RESET: "done" that it slept through
+    uint64_t late                # FAULT_RESET: packets that waited for TICK_NS, for either reason
+    uint64_t waits_seen          # of both kinds, by the packet before
     pthread_mutex_t go_mutex
     pthread_cond_t go
     pthread_mutex_t done_mutex
@@ -85,6 +103,7 @@ cdef struct Team:
     pthread_barrier_t barrier
     uint8_t apart[64]
     uint32_t generation
+    uint32_t flag                # FAULT_RESET, FAULT_AGAIN: "packet ready"
     uint8_t apart_too[64]
     uint32_t missing             # workers that are not done
 
@@ -92,15 +111,19 @@ cdef struct Team:
 # ---- worker
 
 
-cdef void batch_judge(Team *t, Judge *j, uint32_t generation) noexcept nogil:
+cdef void batch_judge(Team *t, Member *m, uint32_t generation) noexcept nogil:
     cdef int side = generation & 1, i
-    cdef Packet own
     for i in range(t.counts[side]):
         if t.early and t.dropped[side][i]:
             continue
-        memcpy(&own, &t.packets[side][i], <size_t>(<char *>&own.matches[0] - <char *>&own))
-        if judge_drops(j, &own):
+        memcpy(&m.own, &t.packets[side][i], <size_t>(<char *>&m.own.matches[0] - <char *>&m.own))
+        if judge_drops(&m.judge, &m.own):
             t.dropped[side][i] = 1
+
+
+cdef inline bint go_told(Team *t, uint32_t done) noexcept nogil:
+    """Whether a batch behind `done` is there, by the count or by the flag."""
+    return word_load(&t.flag) != 0 if t.fault == FAULT_RESET else word_load(&t.generation) != done
 
 
 cdef void go_wait(Team *t, Judge *j, uint32_t done) noexcept nogil:
@@ -110,11 +133,11 @@ cdef void go_wait(Team *t, Judge *j, uint32_t done) noexcept nogil:
         pthread_barrier_wait(&t.barrier)
     elif t.how == CONDITION or t.how == LATCH:
         pthread_mutex_lock(&t.go_mutex)
-        while word_load(&t.generation) == done:
+        while not go_told(t, done):
             condition_wait(&t.go, &t.go_mutex, TICK_NS)
         pthread_mutex_unlock(&t.go_mutex)
     elif t.how == SPIN:
-        while word_load(&t.generation) == done:
+        while not go_told(t, done):
             j.spins += 1
             sched_yield()
     else:
@@ -130,6 +153,31 @@ cdef void go_wait(Team *t, Judge *j, uint32_t done) noexcept nogil:
             word_add(&t.sleepers, <uint32_t>-1)
 
 
+cdef void reset_wait(Team *t, Member *m) noexcept nogil:
+    """Wait until the flag is down; who was not there in time sees after TICK_NS that it is up for another batch."""
+    cdef uint64_t end = now_ns() + TICK_NS
+    if t.how == CONDITION:
+        pthread_mutex_lock(&t.go_mutex)
+    while word_load(&t.flag) and not word_load(&t.stopping):
+        if now_ns() >= end and word_load(&t.generation) != m.done_generation:
+            m.missed += 1
+            break
+        if t.how == CONDITION:
+            condition_wait(&t.go, &t.go_mutex, TICK_NS)
+        else:
+            m.judge.spins += 1
+            sched_yield()
+    if t.how == CONDITION:
+        pthread_mutex_unlock(&t.go_mutex)
+
+
+cdef void judge_again(Team *t, Member *m) noexcept nogil:
+    """The flag is still up: judge the same packet, and again, until there is another one."""
+    while word_load(&t.flag) and word_load(&t.generation) == m.done_generation:
+        judge_drops(&m.judge, &m.own)
+        m.repeated += 1
+
+
 cdef void done_tell(Team *t) noexcept nogil:
     cdef bint last
     if t.how == BARRIER:
@@ -138,7 +186,9 @@ cdef void done_tell(Team *t) noexcept nogil:
     last = word_add(&t.missing, <uint32_t>-1) == 0
     if not last or t.how == SPIN:
         return
-    if t.how == CONDITION:
+    if t.how == CONDITION and t.fault:
+        pthread_cond_signal(&t.done)
+    elif t.how == CONDITION:
         pthread_mutex_lock(&t.done_mutex)
         pthread_cond_signal(&t.done)
         pthread_mutex_unlock(&t.done_mutex)
@@ -154,14 +204,18 @@ cdef void *member_run(void *argument) noexcept nogil:
         m.done_generation += 1
         if word_load(&t.stopping):
             return NULL
-        batch_judge(t, &m.judge, m.done_generation)
+        batch_judge(t, m, m.done_generation)
         done_tell(t)
+        if t.fault == FAULT_RESET:
+            reset_wait(t, m)
+        elif t.fault == FAULT_AGAIN:
+            judge_again(t, m)
 
 
 cdef void *member_once(void *argument) noexcept nogil:
     """A thread of the second design: one batch, then it ends."""
     cdef Member *m = <Member *>argument
-    batch_judge(m.team, &m.judge, m.team.generation)
+    batch_judge(m.team, m, m.team.generation)
     return NULL
 
 # ---- capture thread
@@ -174,10 +228,12 @@ cdef void go_tell(Team *t) noexcept nogil:
     if t.how == CONDITION or t.how == LATCH:
         pthread_mutex_lock(&t.go_mutex)
         word_add(&t.generation, 1)
+        word_store(&t.flag, 1)
         pthread_mutex_unlock(&t.go_mutex)
         pthread_cond_broadcast(&t.go)
         return
     word_add(&t.generation, 1)
+    word_store(&t.flag, 1)
     if t.how == BARRIER:
         pthread_barrier_wait(&t.barrier)
     elif t.how == CREATE:
@@ -187,8 +243,22 @@ cdef void go_tell(Team *t) noexcept nogil:
         word_wake(&t.generation, t.workers)
 
 
+cdef void flag_reset(Team *t) noexcept nogil:
+    cdef uint64_t waits = t.unheard
+    cdef int i
+    for i in range(t.workers):
+        waits += t.members[i].missed
+    t.late += waits > t.waits_seen
+    t.waits_seen = waits
+    pthread_mutex_lock(&t.go_mutex)
+    word_store(&t.flag, 0)
+    pthread_mutex_unlock(&t.go_mutex)
+    pthread_cond_broadcast(&t.go)
+
+
 cdef void done_wait(Team *t) noexcept nogil:
     cdef int i
+    cdef uint64_t begin
     if t.how == BARRIER:
         pthread_barrier_wait(&t.barrier)
     elif t.how == CREATE:
@@ -197,7 +267,9 @@ cdef void done_wait(Team *t) noexcept nogil:
     elif t.how == CONDITION:
         pthread_mutex_lock(&t.done_mutex)
         while word_load(&t.missing):
+            begin = now_ns()
             condition_wait(&t.done, &t.done_mutex, TICK_NS)
+            t.unheard += word_load(&t.missing) == 0 and now_ns() - begin >= TICK_NS
         pthread_mutex_unlock(&t.done_mutex)
     else:
         missing_wait(t)
@@ -247,6 +319,8 @@ cdef void capture_run(Team *t, int batch, bint pipelined) noexcept nogil:
         if pipelined:
             ahead = batch_take(t, t.generation + 1, batch, False)
         done_wait(t)
+        if t.fault == FAULT_RESET:
+            flag_reset(t)
         batch_answer(t, t.generation)
     word_store(&t.stopping, 1)
     if t.how != CREATE:
@@ -262,10 +336,10 @@ cdef class Teams:
     def __cinit__(self):
         memset(&self.team, 0, sizeof(Team))
 
-    def bind(self, Rig rig, int workers, how, bint partition, bint early, int batch):
+    def bind(self, Rig rig, int workers, how, bint partition, bint early, int batch, fault):
         cdef Team *t = &self.team
         cdef int i
-        t.how, t.workers, t.early, t.feed = WAITS[how], workers, early, &rig.feeds[0]
+        t.how, t.fault, t.workers, t.early, t.feed = WAITS[how], FAULTS[fault], workers, early, &rig.feeds[0]
         rig.outlet_bind(&t.outlet, batch, 0)
         pthread_mutex_init(&t.go_mutex, NULL)
         pthread_mutex_init(&t.done_mutex, NULL)
@@ -290,17 +364,27 @@ cdef class Teams:
         pthread_barrier_destroy(&t.barrier)
         pthread_cond_destroy(&t.go)
         pthread_cond_destroy(&t.done)
-        return meter.figures([t.members[i].judge.judged for i in range(t.workers)],
-                             spins=t.spins + sum(t.members[i].judge.spins for i in range(t.workers)), failed=t.outlet.failed)
+        members = range(t.workers)
+        figures = meter.figures([t.members[i].judge.judged for i in members],
+                                spins=t.spins + sum(t.members[i].judge.spins for i in members), failed=t.outlet.failed)
+        return figures | {"late": t.late, "missed": sum(t.members[i].missed for i in members), "unheard": t.unheard,
+                          "repeated": sum(t.members[i].repeated for i in members)}
 
 
-def run(Rig rig not None, int workers=3, how="condition", bint partition=True, bint early=True, int batch=1, bint pipelined=False):
-    """Run until the feed ends. Returns the figures of Meter; ``judged`` counts what each worker did not pass over."""
+def run(Rig rig not None, int workers=3, how="condition", bint partition=True, bint early=True, int batch=1, bint pipelined=False,
+        fault=""):
+    """Run until the feed ends. Returns the figures of Meter; ``judged`` counts what each worker did not pass over.
+
+    ``fault`` "reset" (of "condition" and "spin") or "again" (of "spin") counts what came of it: ``late`` packets, resets ``missed``,
+    "done" ``unheard``, judgements ``repeated``.
+    """
     if how not in WAITS or rig.feed_count != 1 or not 1 <= workers <= MOST_WORKERS or not 1 <= batch <= BATCH_ROOM:
         raise UsageError(f"a team has one feed, 1 to {<int>MOST_WORKERS} workers, a batch of 1 to {<int>BATCH_ROOM}, and waits by "
                          f"one of {', '.join(WAITS)}")
+    if fault and (batch > 1 or pipelined or (how, fault) not in (("condition", "reset"), ("spin", "reset"), ("spin", "again"))):
+        raise UsageError('the faults are "reset" of "condition" and "spin", and "again" of "spin", a packet at a time')
     if partition and len(rig.parts) != workers:
         raise UsageError(f"{workers} workers want the rules in as many parts, not {len(rig.parts)}")
     teams = Teams()
-    teams.bind(rig, workers, how, partition, early, batch)
+    teams.bind(rig, workers, how, partition, early, batch, fault)
     return teams.run(batch, pipelined)

@@ -10,6 +10,7 @@ import pytest
 from bench.filters import build as build_program
 from bench.topology import SERVER4, Topology
 from tigerfox.dataplane.queuesocket import SO_RCVBUFFORCE
+from tigerfox.errors import TigerFoxError
 
 NAMES = ("sequential", "spin-wait", "thread-per-packet", "queue-per-worker", "condition-variables", "synchronous-pipeline",
          "async-pipeline", "lock-free-pipeline", "run-to-completion")
@@ -48,6 +49,19 @@ def test_a_real_queue_is_judged_and_let_go_under_load(bench, lab, sender, name):
         arrived = begun + live.count_arrivals(ear, 100_000)
     assert report["failed"] == 0
     assert report["given"] - 2 * live.CHECKED == arrived
+
+
+@pytest.mark.parametrize("late, arrived", (("accept", 200), ("drop", 0)))
+def test_where_every_result_is_lost_the_policy_decides(bench, lab, late, arrived):
+    """The check that every design passes before it is measured fails here, and by nothing but the fault."""
+    from bench.architectures import live
+
+    design = bench.designs.faulty()["synchronous-pipeline, every result lost"].with_parameters(late, late=late, limit_ms=1)
+    arm = live.Arm(late, lambda lab: live.start_design(lab, design, bench.rules))
+    with live.filtering(lab, arm) as running:
+        with pytest.raises(TigerFoxError, match=f"{late}: of 200 packets that pass {arrived} arrived, of as many to drop {arrived}$"):
+            live.check(lab, arm)
+    assert running[0].report["late"] == running[0].report["given"] == 2 * live.CHECKED
 
 
 def test_a_design_that_is_killed_leaves_nothing_waiting(bench, lab):
