@@ -21,6 +21,7 @@ from tigerfox.dataplane.detect import Detection
 from tigerfox.dataplane.flow import Flows
 from tigerfox.dataplane.image import CompiledRules
 from tigerfox.dataplane.rates import Rates
+from tigerfox.dataplane.reason import reason_number
 from tigerfox.dataplane.session import SessionTable
 from tigerfox.dataplane.stats import WorkerPage
 from tigerfox.ruleset.check import load_rules
@@ -170,17 +171,19 @@ class Talk:
 
 @pytest.fixture
 def replay(tmp_path):
-    def run(packets, flows=4096, sessions=64):
-        """Counters, and the sids that stopped something."""
+    def run(packets, flows=4096, sessions=64, unparsed="accept", pauses=()):
+        """Counters, and the sids that stopped something. ``pauses``: numbers of the packets before which 3 s pass."""
         rules, path = tmp_path / "hostile.rules", tmp_path / "hostile.pcap"
         rules.write_text(RULES)
         path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101) + b"".join(
-            struct.pack("<IIII", NOW + number // 50_000, number % 50_000 * 20, len(one), len(one)) + one
+            struct.pack("<IIII", NOW + number // 50_000 + 3 * sum(number >= at for at in pauses), number % 50_000 * 20,
+                        len(one), len(one)) + one
             for number, one in enumerate(packets)))
         page, table = WorkerPage.create(None, ring_slots=1024), SessionTable.create(sessions)
         reader, flow_table = page.reader(), Flows.create(None, flows)
         image = CompiledRules.from_buffer(compile_rules(load_rules([rules]).rules).image, 1)
-        going = Replay(Capture(str(path)), page, Blocks.create(None, 64), Rates.create(None, 64), image, POLICIES,
+        going = Replay(Capture(str(path)), page, Blocks.create(None, 64), Rates.create(None, 64), image,
+                       POLICIES | {"unparsed": unparsed},
                        Detection(flow_table, table))
         stopped = []
         while going.run():
@@ -218,8 +221,44 @@ def test_100_000_half_open_connections_leave_the_inspection_going(replay):
     assert counts["accepted"] >= 100_000
 
 
-def test_more_connections_than_can_be_followed_are_counted(replay):
-    packets = [one for number in range(40) for one in Talk(number).say(0, b"GET / HTTP/1.1\r\nHost: a\r\n").packets]
-    counts, stopped = replay(packets, sessions=8)
-    assert counts["sessions_rejected"] + counts["streams_unfollowed"] > 0 and not stopped
-    assert counts["accepted"] == len(packets)
+BEGUN, REST = ATTACK[:12], ATTACK[12:]
+assert b"/etc/passwd" not in BEGUN
+
+
+def refused(counts):
+    return counts["reasons"][reason_number("stream_sessions")]
+
+
+def half_attacks(count):
+    """So many connections, each with the first half of the attack in it, and the packets that bring the second halves."""
+    talks = [Talk(number).say(0, BEGUN) for number in range(count)]
+    begun = [one for talk in talks for one in talk.packets]
+    return begun, [talk.say(0, REST).packets[-2] for talk in talks]
+
+
+@pytest.mark.parametrize(("unparsed", "lost"), [("drop", 32 * 2), ("accept", 0)])
+def test_more_connections_than_can_be_followed(replay, unparsed, lost):
+    """What there is no session for does not pass, or does by policy; what has one is judged as ever."""
+    begun, rest = half_attacks(40)
+    counts, stopped = replay(begun + rest, sessions=8, unparsed=unparsed)
+    assert stopped.count(1) == 8
+    assert refused(counts) == counts["streams_unfollowed"] == counts["sessions_rejected"] == 32 * 2
+    assert counts["dropped"] == 8 + lost and counts["accepted"] == len(begun + rest) - 8 - lost
+
+
+def test_idle_connections_give_way_and_are_not_forgotten_about(replay):
+    """Whoever holds all sessions keeps nobody out for long, and does not get the other half of his requests through by it."""
+    begun, rest = half_attacks(8)
+    other = Talk(100).say(0, ATTACK).packets[:-1]
+    counts, stopped = replay(begun + other + rest, sessions=8, unparsed="drop", pauses=[len(begun)])
+    assert stopped.count(1) == 8, "the other's attack, and the halves of seven"
+    assert counts["sessions_displaced"] == refused(counts) == 1
+    assert counts["accepted"] == len(begun + other) - 1
+
+
+def test_a_connection_in_use_does_not_give_way(replay):
+    begun, rest = half_attacks(8)
+    other = Talk(100).say(0, ATTACK).packets[:-1]
+    counts, stopped = replay(begun + other + rest, sessions=8, unparsed="drop")
+    assert stopped.count(1) == 8 and counts["sessions_displaced"] == 0
+    assert refused(counts) == 1, "of the one that came late"

@@ -36,7 +36,8 @@ from tigerfox.dataplane.message cimport datagram_read, stream_read
 from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PORTS, PACKET_STREAMED, Packet, payload_there
 from tigerfox.dataplane.reach cimport (
     REACH_ANY, REACH_DECIDED, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_TLS, REACH_TLS_DEEP)
-from tigerfox.dataplane.reason cimport R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_UNSEEN, R_STREAM_URGENT
+from tigerfox.dataplane.reason cimport (
+    R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_SESSIONS, R_STREAM_UNSEEN, R_STREAM_URGENT)
 from tigerfox.dataplane.scan cimport scan_view
 from tigerfox.dataplane.scene cimport *
 from tigerfox.dataplane.session cimport *
@@ -162,19 +163,41 @@ cdef void payload_of_packet(Scene *s, const Bytes *own, bint streamed) noexcept 
 # TCP
 
 
+cdef void session_forsake(Sessions *t, Flow *f, FlowFlag why) noexcept nogil:
+    """Take its session from a flow, and say why it has none."""
+    if session_of(t, f) != NULL:
+        session_release(t, f.session)
+    f.session = NO_SESSION
+    f.flags |= why
+
+
+cdef Session *session_make(Scene *s) noexcept nogil:
+    """A session for a flow that never had one, another flow's idle one where none is free; NULL where there is none."""
+    cdef uint32_t number = flow_number(s.d.flows, s.flow)
+    cdef Session *idle
+    cdef Flow *other
+    if s.flow.flags & FLOW_FORGOTTEN:
+        return NULL
+    if session_full(s.d.sessions):
+        idle = session_idle(s.d.sessions, s.flow.last_ns)
+        other = flow_at(s.d.flows, idle.flow) if idle != NULL else NULL
+        if other != NULL and session_of(s.d.sessions, other) == idle:
+            session_forsake(s.d.sessions, other, FLOW_FORGOTTEN)
+    return session_open(s.d.sessions, s.flow, number)
+
+
 cdef inline Session *session_find(Scene *s, const Bytes *own) noexcept nogil:
-    """The session of a followed connection, opened with its first byte."""
+    """The session of a followed connection, opened with its first byte; NULL with ``s.refused`` where it should have one."""
     cdef Session *found
     if not s.flow.flags & FLOW_INSPECT or s.flow.flags & FLOW_DEAF or not s.d.rules.needs_streams:
         return NULL
     found = session_of(s.d.sessions, s.flow)
-    if found == NULL and s.flow.session != <uint32_t>NO_SESSION:
-        s.flow.flags |= FLOW_DEAF            # lost with a worker that was killed in the middle
+    if found != NULL and found.broken or found == NULL and s.flow.session != <uint32_t>NO_SESSION:
+        session_forsake(s.d.sessions, s.flow, FLOW_DEAF)         # a worker was killed while it changed it
         return NULL
     if found == NULL and own.n:
-        found = session_open(s.d.sessions, s.flow)
-        if found == NULL:
-            s.flow.flags |= FLOW_DEAF
+        found = session_make(s)
+        s.refused = found == NULL
     if found != NULL and found.generation != s.d.rules.generation:
         session_forget(found)
         found.generation = s.d.rules.generation
@@ -222,7 +245,8 @@ cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
         if own.n and s.d.rules.needs_streams:
             s.d.counts.unfollowed += 1
         payload_of_packet(s, own, False)
-        return R_NONE
+        return R_STREAM_SESSIONS if s.refused else R_NONE
+    s.session.seen_ns = s.flow.last_ns
     session_begin(s.d.sessions, s.session)
     stream = &s.session.streams[<int>s.side]
     answer = stream_take(stream, session_window(s.session, s.side), s.flow, s.side, s.p, s.d.depth)
@@ -302,12 +326,9 @@ cdef bint detect_bypass(Detect *d) noexcept nogil:
     if f == NULL or f.bypassed == d.rules.generation:
         return f == NULL
     f.bypassed = d.rules.generation
-    f.flags |= FLOW_DEAF
     if f.key.proto == PROTO_TCP:
         f.state = FLOW_CLOSED
-    if f.session != <uint32_t>NO_SESSION:
-        session_release(d.sessions, f.session)
-        f.session = NO_SESSION
+    session_forsake(d.sessions, f, FLOW_DEAF)
     return True
 
 

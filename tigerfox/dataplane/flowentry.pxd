@@ -24,6 +24,7 @@ cdef enum FlowFlag:
     FLOW_OPENED = 64             # the handshake was seen to its end, or, of other protocols, both directions
     FLOW_IGNORED = 128           # its last packet is one that the receiver ignores: it has changed nothing
     FLOW_SPLIT = 256             # both ends sent a SYN without ACK
+    FLOW_FORGOTTEN = 512         # its session gave way to another flow's: no payload of it passes any more
 
 cdef enum FlowAge:               # the ageing lists; a flow is in one of them. 0: not in use
     AGE_TCP_NEW = 1

@@ -178,6 +178,7 @@ cdef inline void flows_count(WorkerStats *stats, FlowCounts *flows, SessionCount
     stats.flowbits_rejected += flows.bits_rejected
     stats.sessions_opened += sessions.opened
     stats.sessions_rejected += sessions.rejected
+    stats.sessions_displaced += sessions.displaced
     stats.sessions_discarded += sessions.discarded
     memset(flows, 0, sizeof(FlowCounts))
     memset(sessions, 0, sizeof(SessionCounts))

@@ -49,6 +49,7 @@ _ROWS = (
     ("stream_outside", "a TCP segment with payload that its receiver ignores: outside its window, or of another connection"),
     ("stream_limit", "a TCP segment too far behind a gap of its stream, or behind too many; it will be sent again"),
     ("stream_urgent", "urgent data in HTTP, TLS or DNS: an end host may leave that byte out of what it reads"),
+    ("stream_sessions", "a TCP segment of a connection that is to be inspected and has no session: flows.sessions are in use"),
     ("no_verdict", "a stage left the packet without a verdict"),
 )
 

@@ -75,6 +75,7 @@ cdef struct Scene:
     Packet *p
     Flow *flow                   # NULL: none
     Session *session             # NULL: its stream is not followed
+    bint refused                 # for want of a session
     FlowSide side
     const uint32_t *key          # the packet's classes (match)
     Bytes payload

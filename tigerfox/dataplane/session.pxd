@@ -20,6 +20,7 @@ cdef enum:
     WAIT_RULES = 48              # rules that wait for more of a message or stream
     FIRED_RULES = 24             # rules that have matched in it
     TUNNELS = 4                  # changes of protocol that are followed in a connection
+    SESSION_LOOKS = 16           # slots among which one that may give way is looked for
     DECODERS = 64                # bodies being decoded at a time, a worker
 
 cdef struct Waiting:             # rules of one side that were named by a scan and do not hold yet
@@ -42,13 +43,16 @@ cdef struct Message:             # of one side: which message the rules have see
 cdef struct Session:             # plain data, at the start of its slot; its worker only
     uint64_t flow_id             # whose it is; 0: free
     uint32_t next                # free list: number + 1
+    uint32_t flow                # number of the flow in its table
     uint32_t generation          # of the rules that the numbers below are of
     uint64_t fed[2]              # stream offset up to which the application parser has read
     uint64_t told[2]             # stream offset behind the last whole HTTP message
     uint8_t app                  # AppProto that is being read
     uint8_t app_done[2]          # the parser wants no more of this side
     uint8_t tunnels              # how often another protocol began behind HTTP
-    uint8_t spare[4]
+    uint8_t broken               # its worker was killed while it changed this
+    uint8_t spare[3]
+    uint64_t seen_ns             # Unix time of the last packet that was judged with it
     Stream streams[2]
     Waiting stream_waiting[2]
     Message messages[2]
@@ -61,14 +65,15 @@ cdef struct Session:             # plain data, at the start of its slot; its wor
 
 cdef struct SessionCounts:       # since the reader took them
     uint64_t opened
-    uint64_t rejected            # flows that found no slot
+    uint64_t rejected            # times that a flow found no slot
+    uint64_t displaced           # sessions that gave way to another flow's
     uint64_t discarded           # of a worker that was killed in the middle
 
 cdef struct SessionState:        # in shared memory, behind the header; its worker only
     uint32_t free                # number + 1
     uint32_t used
     uint32_t touched             # slots below this were in use once
-    uint32_t spare
+    uint32_t hand                # where the search for one that may give way goes on
     uint64_t busy                # number + 1 of the slot being changed, 0: none
 
 cdef struct Sessions:            # of one process: pointers into the region
@@ -79,9 +84,15 @@ cdef struct Sessions:            # of one process: pointers into the region
     uint32_t capacity
     InflatePool *pool
 
-# The slot of a flow, taken when it has none; NULL where all are taken or the memory is not what the flow says.
-cdef Session *session_open(Sessions *t, Flow *f) noexcept nogil
+# The slot of a flow, taken when it has none; NULL where all are in use. session_of: NULL where it has none, or none any more.
+cdef Session *session_open(Sessions *t, Flow *f, uint32_t flow) noexcept nogil
 cdef Session *session_of(Sessions *t, const Flow *f) noexcept nogil
+
+# Whether no slot is free. session_idle: one that was not used for a while and may give way; NULL where those looked at were.
+cdef inline bint session_full(const Sessions *t) noexcept nogil:
+    return t.state.free == 0 and t.state.touched >= t.capacity
+
+cdef Session *session_idle(Sessions *t, uint64_t now_ns) noexcept nogil
 
 # Give a slot back; numbers that are not in use are passed over.
 cdef void session_release(Sessions *t, uint32_t number) noexcept nogil

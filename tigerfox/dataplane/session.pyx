@@ -20,9 +20,11 @@ Who may write what
     The worker of the queue, alone.
 
 What happens when full or broken
-    session_open answers NULL and counts: the flow goes on without inspection of its stream, by the policy for it. What a
-    killed worker was in the middle of changing (`busy`) is thrown away by its successor at bind; that flow's stream is not
-    followed any more. Decoders of bodies are private memory: see app/httpinflate.pyx.
+    Of some slots, the one that was not used for longest gives way, if that was IDLE_NS ago; a flow that lost its session so does
+    not get another, or whoever fills the table could have his own connection forgotten in the middle of a request. Where none is
+    idle, session_open answers NULL and counts. Either way payload does not pass (stream_sessions): its sender sends it again.
+    What a killed worker was in the middle of changing (`busy`) is marked as broken by its successor at bind; that flow's stream
+    is not followed any more. Decoders of bodies are private memory: see app/httpinflate.pyx.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -37,7 +39,8 @@ import os
 
 cdef enum:
     HEADER_BYTES = 4096          # SharedHeader and SessionState
-    LAYOUT = 1
+    LAYOUT = 2
+    IDLE_NS = 2_000_000_000      # what is not used for so long may give way
 
 assert sizeof(Session) <= SESSION_STATE
 
@@ -66,7 +69,7 @@ cdef inline uint32_t slot_take(Sessions *t) noexcept nogil:
     return t.state.touched - 1
 
 
-cdef Session *session_open(Sessions *t, Flow *f) noexcept nogil:
+cdef Session *session_open(Sessions *t, Flow *f, uint32_t flow) noexcept nogil:
     cdef Session *s = session_of(t, f)
     cdef uint32_t number
     if s != NULL:
@@ -78,11 +81,26 @@ cdef Session *session_open(Sessions *t, Flow *f) noexcept nogil:
     s = slot_at(t, number)
     memset(s, 0, sizeof(Session))
     http_flow_init(&s.http, SESSION_HEAD, SESSION_HEAD)
-    s.flow_id = f.id
+    s.flow_id, s.flow = f.id, flow
     f.session = number
     t.state.used += 1
     t.counts.opened += 1
     return s
+
+
+cdef Session *session_idle(Sessions *t, uint64_t now_ns) noexcept nogil:
+    cdef uint64_t oldest = now_ns - IDLE_NS if now_ns > IDLE_NS else 0
+    cdef Session *found = NULL
+    cdef Session *s
+    cdef uint32_t i, made = min(t.state.touched, t.capacity)
+    for i in range(min(<uint32_t>SESSION_LOOKS, made)):
+        t.state.hand = (t.state.hand + 1) % made
+        s = slot_at(t, t.state.hand)
+        if s.flow_id and s.seen_ns < oldest:
+            found, oldest = s, s.seen_ns
+    if found != NULL:
+        t.counts.displaced += 1
+    return found
 
 
 cdef void session_release(Sessions *t, uint32_t number) noexcept nogil:
@@ -156,14 +174,14 @@ cdef class SessionTable:
         inflate_pool_free(self.sessions.pool)
 
     def bind(self):
-        """Prepare this process: its own decoders; what a predecessor left half changed is thrown away. Raises MemoryError."""
+        """Prepare this process: its own decoders; what a predecessor left half changed is marked. Raises MemoryError."""
         cdef uint64_t busy = self.sessions.state.busy
         if self.sessions.pool == NULL:
             self.sessions.pool = inflate_pool_new(DECODERS, int.from_bytes(os.urandom(8), "little"))
             if self.sessions.pool == NULL:
                 raise MemoryError
         if 0 < busy <= self.sessions.capacity:
-            session_release(&self.sessions, <uint32_t>(busy - 1))
+            slot_at(&self.sessions, <uint32_t>(busy - 1)).broken = 1
             self.sessions.counts.discarded += 1
         self.sessions.state.busy = 0
 

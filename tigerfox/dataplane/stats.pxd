@@ -36,7 +36,8 @@ cdef struct WorkerStats:
     uint64_t flows_rejected          # packets whose flow found no place
     uint64_t flowbits_rejected       # flowbits beyond what a flow keeps
     uint64_t sessions_opened         # connections whose stream was followed
-    uint64_t sessions_rejected       # connections that found no room for it
+    uint64_t sessions_rejected       # times that a connection found no room for it
+    uint64_t sessions_displaced      # idle ones that gave way to other connections'
     uint64_t sessions_discarded      # a worker was killed while it changed them
     uint64_t streams_unfollowed      # TCP packets with payload that were judged by themselves
     uint64_t streams_refused         # TCP packets that their stream did not take

@@ -16,9 +16,9 @@ _ASK_SECONDS = 3.0
 _SUMS = ("packets", "bytes", "accepted", "dropped", "rejected", "alerts", "blocks_added", "blocks_refused",
          "matches_cut", "replies_failed", "truncated", "bad_messages", "fragments_completed", "fragments_duplicate",
          "fragments_overlapping", "fragments_expired", "fragments_displaced", "fragments_rejected", "flows_created",
-         "flows_expired", "flows_evicted", "flows_rejected", "flowbits_rejected", "sessions_opened", "sessions_rejected",
-         "sessions_discarded", "streams_unfollowed", "streams_refused", "bypassed_flows", "bypass_marks", "candidates",
-         "candidates_cut")
+         "flows_expired", "flows_evicted", "flows_rejected", "flowbits_rejected", "sessions_opened", "sessions_displaced",
+         "sessions_rejected", "sessions_discarded", "streams_unfollowed", "streams_refused", "bypassed_flows", "bypass_marks",
+         "candidates", "candidates_cut")
 _PER_WORKER = ("packets", "accepted", "dropped", "alerts", "restarts", "generation", "lost_enobufs", "lost_ids",
                "verdict_errors", "send_errors", "truncated")
 _LOSSES = (
@@ -220,9 +220,9 @@ def _reason_lines(found):
 
 def _inspection_line(totals):
     return (f"flows: {totals['flows_created']:,} begun, {totals['flows_expired']:,} over, gave way {totals['flows_evicted']:,}, "
-            f"refused {totals['flows_rejected']:,}; streams followed {totals['sessions_opened']:,}, no room for "
-            f"{totals['sessions_rejected']:,}, packets not taken {totals['streams_refused']:,}, judged alone "
-            f"{totals['streams_unfollowed']:,}")
+            f"refused {totals['flows_rejected']:,}; streams followed {totals['sessions_opened']:,}, gave way "
+            f"{totals['sessions_displaced']:,}, no room for {totals['sessions_rejected']:,}, packets not taken "
+            f"{totals['streams_refused']:,}, judged alone {totals['streams_unfollowed']:,}")
 
 
 def _fragment_line(totals):
