@@ -25,6 +25,12 @@ ROWS = [
     ("icmp", "alert icmp any any -> any any (sid:{sid};)", ipv4(1, icmp(8)), "any", False),
     ("messages, where there are none", HTTP, WEB, "failed", True),
     ("messages, behind encryption", 'alert tls any any -> any any (tls.sni; content:"evil"; sid:{sid};)', WEB, "tls", True),
+    ("TLS, in SSH", 'alert tls any any -> any any (flow:to_server; sid:{sid};)', WEB, "ssh", True),
+    ("version lines, when both were read", 'alert ssh any any -> any any (ssh.proto; content:"1"; sid:{sid};)', WEB, "ssh", True),
+    ("a payload rule, in SSH", 'alert tcp any any -> any 80 (content:"evil"; sid:{sid};)', WEB, "ssh", False),
+    ("a stream rule beyond the depth of SSH", 'alert tcp any any -> any 80 (flow:only_stream; content:"evil"; sid:{sid};)', WEB,
+     "ssh_deep", True),
+    ("SSH alone", "alert ssh any any -> any any (flow:to_server; sid:{sid};)", WEB, "ssh", False),
     ("a protocol alone, behind encryption", "alert tls any any -> any any (flow:to_server; sid:{sid};)", WEB, "tls", False),
     ("a payload rule, behind encryption", 'alert tcp any any -> any 80 (content:"evil"; sid:{sid};)', WEB, "tls", False),
     ("a payload rule, where no protocol is", 'alert tcp any any -> any 80 (content:"evil"; sid:{sid};)', WEB, "failed", False),
@@ -56,3 +62,15 @@ def test_rules_beyond_the_groups_are_never_forgotten():
         assert reach.silent(rules, ipv4(6, tcp(40000, 1000 + n))) is False
         assert reach.silent(rules, ipv4(6, tcp(1000 + n, 40000))) is False
     assert reach.silent(rules, ipv4(6, tcp(40000, 999))) is True
+
+
+def test_of_rules_beyond_the_groups_every_field_is_remembered():
+    """Rules that share a set with the one before and differ in another field."""
+    lines = [f"alert tcp any any -> any {1000 + n} (sid:{n + 1};)" for n in range(70)]
+    lines += ["alert tcp any 500 -> any 600 (sid:100;)", "alert tcp any 501 -> any 600 (sid:101;)",
+              "alert udp any 500 -> any 601 (sid:102;)", "alert tcp any 501 -> any 602 (sid:103;)"]
+    rules = compiled("\n".join(lines))
+    for sport, dport in ((500, 600), (501, 600), (501, 602)):
+        assert reach.silent(rules, ipv4(6, tcp(sport, dport))) is False
+    assert reach.silent(rules, ipv4(17, udp(500, 601))) is False
+    assert reach.silent(rules, ipv4(17, udp(500, 999))) is True

@@ -35,7 +35,7 @@ from tigerfox.dataplane.inspect cimport Bytes
 from tigerfox.dataplane.message cimport datagram_read, stream_read
 from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PORTS, PACKET_STREAMED, Packet, payload_there
 from tigerfox.dataplane.reach cimport (
-    REACH_ANY, REACH_DECIDED, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_TLS, REACH_TLS_DEEP)
+    REACH_ANY, REACH_DECIDED, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_SSH, REACH_SSH_DEEP, REACH_TLS, REACH_TLS_DEEP)
 from tigerfox.dataplane.reason cimport (
     R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_SESSIONS, R_STREAM_UNSEEN, R_STREAM_URGENT)
 from tigerfox.dataplane.scan cimport scan_view
@@ -303,6 +303,8 @@ cdef uint8_t reach_of(const Scene *s) noexcept nogil:
         return REACH_FAILED_DEEP if deep else REACH_FAILED
     if s.flow.app == APP_TLS and session.app_done[0] and session.app_done[1]:
         return REACH_TLS_DEEP if deep else REACH_TLS
+    if s.flow.app == APP_SSH and session.app_done[0] and session.app_done[1]:
+        return REACH_SSH_DEEP if deep else REACH_SSH
     return REACH_ANY
 
 

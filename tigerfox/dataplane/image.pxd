@@ -422,6 +422,7 @@ cdef struct RuleSet:             # pointers into one image; bound once, then con
     uint8_t needs_flows          # some rule looks at more than one packet's headers
     uint8_t needs_streams        # some rule looks into what a TCP connection carries
     uint8_t needs_apps           # some rule wants to know the application protocol
+    uint8_t files_sport          # some pattern files rules under their source ports
     uint16_t view_first[BUF_COUNT + 1]   # views of buffer b: view_first[b] up to, not with, view_first[b + 1]
     const Rule *rules
     const Condition *conditions

@@ -221,6 +221,7 @@ cdef class Checker:
         cdef RuleSet *r = self.rules
         for i in range(r.pattern_count):
             pattern = &r.patterns[i]
+            r.files_sport |= pattern.dimensions >> <int>DIM_SPORT & 1
             self.need(not (<uint64_t>pattern.slot_mask + 1) & pattern.slot_mask
                       and <size_t>pattern.first_slot + pattern.slot_mask + 1 <= slot_count, "a pattern")
         for i in range(slot_count):

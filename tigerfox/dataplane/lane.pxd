@@ -20,7 +20,7 @@ from tigerfox.dataplane.packet cimport (
     Packet, Verdict)
 from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue, queue_mark, queue_verdict
 from tigerfox.dataplane.rates cimport RateTable
-from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, ReachOf, reach_ask, reach_silent
+from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, reach_silent
 from tigerfox.dataplane.reason cimport (
     CLASS_MALFORMED, CLASS_PASS, CLASS_STOP, CLASS_UNPARSED, R_BLOCKED_PAIR, R_BLOCKED_SOURCE, R_FRAG_DROPPED, R_NONE,
     R_REJECT, Reason, ReasonClass, reason_class)
@@ -56,6 +56,7 @@ cdef struct Layer:               # a packet, or the one inside its tunnel, and w
     Verdict verdict
     uint32_t sid                 # of the rule that decided, or of what had caused the block
     Decision decision
+    uint32_t key[DIM_COUNT]      # classes of the packet (match)
     Defrag *defrag               # set at bind
     Piece piece                  # of the fragment in it
     Packet whole                 # what the fragment completed
@@ -76,7 +77,6 @@ cdef struct Lane:                # its worker only
     uint8_t kinds[QUEUE_BATCH]   # QueueMessage of each
     Packet inner_packet
     Reach *reach                 # changed with rules
-    ReachOf reached              # of the outer packet
     uint32_t bypass_bit          # of the packet mark; 0: no connection is left to the kernel
     bint pieces                  # a layer has a fragment that a verdict must be told
     Layer outer
@@ -147,17 +147,14 @@ cdef inline void drop_follow(Lane *lane, const Layer *layer) noexcept nogil:
 cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
     """Which rules hold: of the headers, and of what flow, stream and application show. R_NONE, or why that cannot be judged."""
     cdef Reason found = parsed
-    cdef uint32_t key[DIM_COUNT]
     candidates_clear(&lane.detect.pending)
     layer.packet.alone_count = 0
-    layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, key, &lane.detect.pending)
+    layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, layer.key, &lane.detect.pending)
     lane.detect.reach, lane.detect.flow = REACH_NEVER if lane.rules.inspection_count else REACH_ANY, NULL
-    if lane.bypass_bit and layer == &lane.outer:
-        reach_ask(lane.reach, layer.packet, key, &lane.reached)
     if layer.packet.flags & PACKET_FRAGMENT:
         rules_of_part(lane.rules, layer.packet)
     elif lane.rules.inspection_count and parsed == R_NONE:
-        found = detect_packet(lane.detect, layer.packet, key)
+        found = detect_packet(lane.detect, layer.packet, layer.key)
     lane.stats.matches_cut += layer.packet.match_cut
     return found
 
@@ -207,9 +204,9 @@ cdef inline bint packet_plain(const Lane *lane, const Packet *p) noexcept nogil:
 cdef inline bint bypass_begins(Lane *lane, const Packet *p, uint32_t mark) noexcept nogil:
     """Whether no rule can match the connection of a packet that was accepted; counts it. A packet that has the bit came back."""
     cdef int state = lane.detect.reach
-    if p.verdict != VERDICT_ACCEPT or not lane.bypass_bit or mark & lane.bypass_bit or state == REACH_NEVER:
+    if not lane.bypass_bit or state == REACH_NEVER or p.verdict != VERDICT_ACCEPT or mark & lane.bypass_bit:
         return False
-    if state != REACH_DECIDED and not reach_silent(lane.reach, &lane.reached, state) or not packet_plain(lane, p):
+    if not packet_plain(lane, p) or state != REACH_DECIDED and not reach_silent(lane.reach, p, lane.outer.key, state):
         return False
     lane.stats.bypassed_flows += detect_bypass(lane.detect)
     lane.stats.bypass_marks += 1

@@ -282,6 +282,15 @@ cdef void rules_near(const RuleSet *rs, const Packet *p) noexcept nogil:
         prefix_near(&rs.v6, p.flow.dst)
 
 
+cdef inline uint64_t patterns_live(const RuleSet *rs, const Packet *p, const uint32_t *key) noexcept nogil:
+    """The patterns that can have a rule for the packet. Ports come last: their masks are large and looked up all over."""
+    cdef uint64_t live = rs.protocol_masks[p.flow.proto] & rs.src_masks[key[DIM_SRC]] & rs.dst_masks[key[DIM_DST]]
+    live &= rs.extra_masks[key[DIM_EXTRA]]
+    if live and rs.files_sport:
+        live &= rs.sport_masks[key[DIM_SPORT]]
+    return live & rs.dport_masks[key[DIM_DPORT]] if live else 0
+
+
 cdef int rules_match(const RuleSet *rs, Packet *p, uint32_t *key, Candidates *pending) noexcept nogil:
     cdef const Slot *slot
     cdef uint64_t live
@@ -289,8 +298,7 @@ cdef int rules_match(const RuleSet *rs, Packet *p, uint32_t *key, Candidates *pe
     cdef int cut = 0
     p.match_count = 0
     classify(rs, p, key)
-    live = rs.protocol_masks[p.flow.proto] & rs.src_masks[key[DIM_SRC]] & rs.dst_masks[key[DIM_DST]]
-    live &= rs.sport_masks[key[DIM_SPORT]] & rs.dport_masks[key[DIM_DPORT]] & rs.extra_masks[key[DIM_EXTRA]]
+    live = patterns_live(rs, p, key)
     while live:
         slot = slot_find(rs, &rs.patterns[trailing_zeros(live)], key)
         live &= live - 1

@@ -8,8 +8,10 @@ cdef enum ReachState:            # what is known of a connection
     REACH_ANY = 0                # nothing but its addresses, ports and protocol
     REACH_FAILED                 # its application is none that is read here; that is final
     REACH_TLS                    # TLS, and both sides' parsers are done: encrypted, or given up
-    REACH_FAILED_DEEP            # the same two, both directions beyond the inspection depth
+    REACH_SSH                    # SSH, likewise
+    REACH_FAILED_DEEP            # the same three, both directions beyond the inspection depth
     REACH_TLS_DEEP
+    REACH_SSH_DEEP
     REACH_STATES
     REACH_DECIDED = 254          # nothing can match: said of an earlier packet, under these rules
     REACH_NEVER = 255            # not to be asked: its packets have to be seen
@@ -22,29 +24,25 @@ cdef struct Reach:               # of one process and one rule set: bit g of eve
     uint64_t passing             # groups of rules that let every packet of theirs pass
     uint64_t protocols[256]
     uint64_t versions[2]         # IPv4, IPv6
-    uint64_t *src                # [address class]
+    uint64_t *src                # [address class]; all four in one piece of memory
     uint64_t *dst
     uint64_t *sport              # [port class]
     uint64_t *dport
 
-cdef struct ReachOf:             # the groups that a packet's connection is in
-    uint64_t there               # as the packet goes
-    uint64_t back                # as its answer goes
+
+# Whether none of these groups has anything to say of its packets in this state.
+cdef inline bint groups_silent(const Reach *r, uint64_t groups, int state) noexcept nogil:
+    return not groups & r.alive[state] or groups & r.passing != 0
 
 
-# The groups of a packet of these classes (rules_match) and of its answer.
-cdef inline void reach_ask(const Reach *r, const Packet *p, const uint32_t *key, ReachOf *of) noexcept nogil:
+# Whether no rule can match either direction of the connection of a packet of these classes (rules_match) in this state.
+cdef inline bint reach_silent(const Reach *r, const Packet *p, const uint32_t *key, int state) noexcept nogil:
     cdef uint64_t groups = r.protocols[p.flow.proto] & r.versions[p.flow.version == 6]
-    of.there = groups & r.src[key[<int>DIM_SRC]] & r.dst[key[<int>DIM_DST]]
-    of.there &= r.sport[key[<int>DIM_SPORT]] & r.dport[key[<int>DIM_DPORT]]
-    of.back = groups & r.src[key[<int>DIM_DST]] & r.dst[key[<int>DIM_SRC]]
-    of.back &= r.sport[key[<int>DIM_DPORT]] & r.dport[key[<int>DIM_SPORT]]
-
-
-# Whether no rule can match either direction of a connection in this state.
-cdef inline bint reach_silent(const Reach *r, const ReachOf *of, int state) noexcept nogil:
-    return ((not of.there & r.alive[state] or of.there & r.passing != 0)
-            and (not of.back & r.alive[state] or of.back & r.passing != 0))
+    cdef uint64_t there = groups & r.src[key[<int>DIM_SRC]] & r.dst[key[<int>DIM_DST]]
+    cdef uint64_t back = groups & r.src[key[<int>DIM_DST]] & r.dst[key[<int>DIM_SRC]]
+    there &= r.sport[key[<int>DIM_SPORT]] & r.dport[key[<int>DIM_DPORT]]
+    back &= r.sport[key[<int>DIM_DPORT]] & r.dport[key[<int>DIM_SPORT]]
+    return groups_silent(r, there, state) and groups_silent(r, back, state)
 
 
 cdef class ReachHold:

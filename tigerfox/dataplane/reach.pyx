@@ -10,7 +10,7 @@ Layout
 
     A rule can match in a state unless
         REACH_FAILED   it reads messages, or its `app` does not admit "none of these"
-        REACH_TLS      it reads messages (the parsers are done), or its `app` does not admit TLS
+        REACH_TLS      it reads messages (the parsers are done), or its `app` does not admit TLS; REACH_SSH likewise
         ..._DEEP       besides: it reads the stream's payload and nothing of the packet's own
     Every other rule can: headers alone, flow bits, packet payload, rates. Conditions beyond the five fields (flags, TTL, sizes)
     are taken to hold.
@@ -31,8 +31,8 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from tigerfox.dataplane.image cimport (
-    ACTION_PASS, APP_FAILED, APP_TLS, DIM_COUNT, PAYLOAD_BOTH, PAYLOAD_PACKET, TRANSPORT_ICMP, UNIT_TRANSACTION, Inspection,
-    Rule, rule_inspection)
+    ACTION_PASS, APP_FAILED, APP_SSH, APP_TLS, DIM_COUNT, PAYLOAD_BOTH, PAYLOAD_PACKET, TRANSPORT_ICMP, UNIT_TRANSACTION,
+    Inspection, Rule, rule_inspection)
 from tigerfox.dataplane.match cimport rules_match
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.reason cimport R_NONE
@@ -49,6 +49,11 @@ cdef struct Group:
     uint8_t passing
 
 
+cdef struct Marked:              # the group + 1 that was marked last: for each set of each field, for each transport
+    uint8_t *sets[4]
+    uint8_t transports[256]
+
+
 cdef inline bint always_passes(const Rule *rule) noexcept nogil:
     return rule.action == ACTION_PASS and not (rule.condition_count or rule.rate or rule.inspection)
 
@@ -57,13 +62,20 @@ cdef inline bint admits(const Inspection *i, int app) noexcept nogil:
     return (i.apps == 0 or i.apps >> app & 1 != 0) and not i.apps_not >> app & 1
 
 
+cdef inline int state_app(int state) noexcept nogil:
+    """The application of a connection in a state that tells it."""
+    if state == REACH_FAILED or state == REACH_FAILED_DEEP:
+        return APP_FAILED
+    return APP_TLS if state == REACH_TLS or state == REACH_TLS_DEEP else APP_SSH
+
+
 cdef bint can_match(const Inspection *i, int state) noexcept nogil:
     """Whether a rule with this inspection (NULL: none) can match in a state."""
     if i == NULL or state == REACH_ANY:
         return True
-    if i.unit == UNIT_TRANSACTION or not admits(i, APP_FAILED if state in (REACH_FAILED, REACH_FAILED_DEEP) else APP_TLS):
+    if i.unit == UNIT_TRANSACTION or not admits(i, state_app(state)):
         return False
-    if state == REACH_FAILED or state == REACH_TLS:
+    if state < REACH_FAILED_DEEP:
         return True
     return i.part_count == 0 or i.payload == PAYLOAD_PACKET or i.payload == PAYLOAD_BOTH
 
@@ -90,6 +102,13 @@ cdef int group_of(Group *groups, int *count, const Rule *rule, bint passing) noe
     return count[0] - 1
 
 
+cdef inline bint is_new(uint8_t *marked, uint32_t place, int group) noexcept nogil:
+    """Whether the group that marked this last is another one."""
+    cdef bint other = marked[place] != group + 1
+    marked[place] = <uint8_t>(group + 1)
+    return other
+
+
 cdef void classes_mark(const RuleSet *rs, uint64_t *masks, uint32_t classes, uint32_t number, uint64_t bit) noexcept nogil:
     """Set the bit of a group for every class of a set; 0: any."""
     cdef uint32_t one, run
@@ -102,26 +121,52 @@ cdef void classes_mark(const RuleSet *rs, uint64_t *masks, uint32_t classes, uin
             masks[one] |= bit
 
 
-cdef void rule_mark(Reach *r, const RuleSet *rs, const Rule *rule, uint64_t bit) noexcept nogil:
+cdef void protocols_mark(Reach *r, int transport, uint64_t bit) noexcept nogil:
     cdef int proto
-    for proto in range(256):
-        if (rule.transport == 0 or rule.transport == proto
-                or rule.transport == TRANSPORT_ICMP and (proto == PROTO_ICMP or proto == PROTO_ICMPV6)):
+    if transport == TRANSPORT_ICMP:
+        r.protocols[<int>PROTO_ICMP] |= bit
+        r.protocols[<int>PROTO_ICMPV6] |= bit
+    elif transport:
+        r.protocols[transport] |= bit
+    else:
+        for proto in range(256):
             r.protocols[proto] |= bit
+
+
+cdef void rule_mark(Reach *r, const RuleSet *rs, const Rule *rule, int group, Marked *m) noexcept nogil:
+    """Set the bit of a group for what a rule can match: once for each set that its rules have."""
+    cdef uint64_t bit = <uint64_t>1 << group
     if rule.version != 6:
         r.versions[0] |= bit
     if rule.version != 4:
         r.versions[1] |= bit
-    classes_mark(rs, r.src, rs.address_classes, rule.src_set, bit)
-    classes_mark(rs, r.dst, rs.address_classes, rule.dst_set, bit)
-    classes_mark(rs, r.sport, rs.port_classes_used, rule.sport_set, bit)
-    classes_mark(rs, r.dport, rs.port_classes_used, rule.dport_set, bit)
+    if is_new(m.transports, rule.transport, group):
+        protocols_mark(r, rule.transport, bit)
+    if is_new(m.sets[<int>DIM_SRC], rule.src_set, group):
+        classes_mark(rs, r.src, rs.address_classes, rule.src_set, bit)
+    if is_new(m.sets[<int>DIM_DST], rule.dst_set, group):
+        classes_mark(rs, r.dst, rs.address_classes, rule.dst_set, bit)
+    if is_new(m.sets[<int>DIM_SPORT], rule.sport_set, group):
+        classes_mark(rs, r.sport, rs.port_classes_used, rule.sport_set, bit)
+    if is_new(m.sets[<int>DIM_DPORT], rule.dport_set, group):
+        classes_mark(rs, r.dport, rs.port_classes_used, rule.dport_set, bit)
 
 
-cdef void rules_group(Reach *r, const RuleSet *rs) noexcept nogil:
+cdef void rule_enter(Reach *r, const RuleSet *rs, uint32_t number, int group, bint passing) noexcept nogil:
+    """Note in which states a rule of the group can match, or that it lets everything pass."""
+    cdef uint64_t bit = <uint64_t>1 << group
+    cdef int state
+    if passing:
+        r.passing |= bit
+        return
+    for state in range(<int>REACH_STATES):
+        if can_match(rule_inspection(rs, number), state):
+            r.alive[state] |= bit
+
+
+cdef void rules_group(Reach *r, const RuleSet *rs, Marked *m) noexcept nogil:
     cdef Group groups[REACH_GROUPS]
-    cdef uint64_t seen = 0, bit
-    cdef int count = 0, state
+    cdef int count = 0, group
     cdef const Rule *rule
     cdef uint32_t number
     cdef bint passing
@@ -129,18 +174,11 @@ cdef void rules_group(Reach *r, const RuleSet *rs) noexcept nogil:
     for number in range(rs.rule_count):
         rule = &rs.rules[number]
         passing = always_passes(rule)
-        bit = <uint64_t>1 << group_of(groups, &count, rule, passing)
-        if passing:
-            r.passing |= bit & ~(<uint64_t>1 << SHARED_GROUP)
-            if bit == <uint64_t>1 << SHARED_GROUP:
-                continue
-        else:
-            for state in range(<int>REACH_STATES):
-                if can_match(rule_inspection(rs, number), state):
-                    r.alive[state] |= bit
-        if not seen & bit or bit == <uint64_t>1 << SHARED_GROUP:
-            rule_mark(r, rs, rule, bit)
-        seen |= bit
+        group = group_of(groups, &count, rule, passing)
+        if passing and group == SHARED_GROUP:
+            continue
+        rule_enter(r, rs, number, group, passing)
+        rule_mark(r, rs, rule, group, m)
 
 
 cdef class ReachHold:
@@ -151,44 +189,42 @@ cdef class ReachHold:
 
     def __dealloc__(self):
         free(self.reach.src)
-        free(self.reach.dst)
-        free(self.reach.sport)
-        free(self.reach.dport)
 
     cdef int use(self, CompiledRules compiled) except -1:
         """Work the answers out for these rules. Raises MemoryError; then the old ones hold."""
         cdef const RuleSet *rs = &compiled.rules
-        cdef Reach made
-        memset(&made, 0, sizeof(Reach))
-        made.src = <uint64_t *>calloc(rs.address_classes + 1, sizeof(uint64_t))
-        made.dst = <uint64_t *>calloc(rs.address_classes + 1, sizeof(uint64_t))
-        made.sport = <uint64_t *>calloc(rs.port_classes_used + 1, sizeof(uint64_t))
-        made.dport = <uint64_t *>calloc(rs.port_classes_used + 1, sizeof(uint64_t))
-        if made.src == NULL or made.dst == NULL or made.sport == NULL or made.dport == NULL:
-            free(made.src)
-            free(made.dst)
-            free(made.sport)
-            free(made.dport)
+        cdef size_t sets = rs.set_count + 1
+        cdef size_t masks = 2 * (rs.address_classes + rs.port_classes_used)
+        cdef Marked marked
+        cdef int dim
+        cdef uint8_t *memory = <uint8_t *>calloc(4, sets)
+        cdef uint64_t *made = <uint64_t *>calloc(masks, sizeof(uint64_t))
+        if memory == NULL or made == NULL:
+            free(memory)
+            free(made)
             raise MemoryError
-        rules_group(&made, rs)
-        self.reach, made = made, self.reach
-        free(made.src)
-        free(made.dst)
-        free(made.sport)
-        free(made.dport)
+        free(self.reach.src)
+        memset(&self.reach, 0, sizeof(Reach))
+        memset(&marked, 0, sizeof(marked))
+        self.reach.src, self.reach.dst = made, made + rs.address_classes
+        self.reach.sport = self.reach.dst + rs.address_classes
+        self.reach.dport = self.reach.sport + rs.port_classes_used
+        for dim in range(4):
+            marked.sets[dim] = memory + dim * sets
+        rules_group(&self.reach, rs, &marked)
+        free(memory)
         return 0
 
 
 # Public API
 
-STATES = {"any": REACH_ANY, "failed": REACH_FAILED, "tls": REACH_TLS, "failed_deep": REACH_FAILED_DEEP,
-          "tls_deep": REACH_TLS_DEEP}
+STATES = {"any": REACH_ANY, "failed": REACH_FAILED, "tls": REACH_TLS, "ssh": REACH_SSH, "failed_deep": REACH_FAILED_DEEP,
+          "tls_deep": REACH_TLS_DEEP, "ssh_deep": REACH_SSH_DEEP}
 
 
 def silent(CompiledRules compiled, const uint8_t[::1] packet, state="any"):
     """Whether no rule can match the connection of this IP packet in a state (STATES); None where it cannot be parsed."""
     cdef ReachHold hold = ReachHold()
-    cdef ReachOf of
     cdef Packet p
     cdef uint32_t key[DIM_COUNT]
     hold.use(compiled)
@@ -198,5 +234,4 @@ def silent(CompiledRules compiled, const uint8_t[::1] packet, state="any"):
     if parse_packet(&p) != R_NONE:
         return None
     rules_match(&compiled.rules, &p, key, NULL)
-    reach_ask(&hold.reach, &p, key, &of)
-    return bool(reach_silent(&hold.reach, &of, STATES[state]))
+    return bool(reach_silent(&hold.reach, &p, key, STATES[state]))
