@@ -1,9 +1,10 @@
 /* How long UDP packets take from one link of a router to another, by the kernel's own time stamps.
  *
  * usage: delay measure IN OUT PORT SECONDS | delay pace ADDRESS PORT PACKETS_PER_SECOND SECONDS
- * `pace` sends packets of 22 bytes one by one at an even pace; the first 4 bytes are a number. `measure` takes those packets on
- * both links (IN: what arrives, OUT: what leaves) and prints percentiles in microseconds of the time between, the packets seen
- * on both, and those that were seen on the first alone. Prints "ready" once it listens.
+ * `pace` sends packets of 22 bytes one by one at an even pace; the first 4 bytes are a number, 0 for half a second of warming up.
+ * It prints how many of the numbered ones it sent later than a tenth of a millisecond after their time. `measure` takes those packets
+ * on both links (IN: what arrives, OUT: what leaves) and prints percentiles in microseconds of the time between, the packets seen
+ * on both, and those that were seen on the first alone; warming up does not count. Prints "ready" once it listens.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 1 << 22, BATCH = 64, HEAD = 128 };
+enum { MOST = 1 << 22, BATCH = 64, HEAD = 128, WARM_NS = 500000000, LATE_NS = 100000 };
 
 static int64_t *came;
 static double *taken;
@@ -73,7 +74,7 @@ static void link_read(int fd, int outgoing, void (*take)(uint32_t, int64_t)) {
             if ((from[i].sll_pkttype == PACKET_OUTGOING) != outgoing || !c || messages[i].msg_len < 46) continue;
             memcpy(&t, CMSG_DATA(c), sizeof t);
             memcpy(&number, heads[i] + 42, 4);
-            if (number < MOST) take(number, t.tv_sec * 1000000000LL + t.tv_nsec);
+            if (number && number < MOST) take(number, t.tv_sec * 1000000000LL + t.tv_nsec);
         }
     } while (n == BATCH);
 }
@@ -116,14 +117,17 @@ static int pace(char **argv) {
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     inet_pton(AF_INET, argv[0], &to.sin_addr);
     if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to)) fail("connect");
-    int64_t due = now_ns(CLOCK_MONOTONIC), end = due + (int64_t)(seconds * 1e9), now;
-    for (uint32_t number = 1; due < end && number < MOST; number++) {
+    int64_t due = now_ns(CLOCK_MONOTONIC), warm = due + WARM_NS, end = warm + (int64_t)(seconds * 1e9), now;
+    long late = 0;
+    for (uint32_t number = 0; due < end && number < MOST; number += due >= warm) {
         while ((now = now_ns(CLOCK_MONOTONIC)) < due)
             continue;
+        late += number && now - due > LATE_NS;
         due = now + (int64_t)(1e9 / rate);        /* a sender that was held up does not catch up in a burst */
         memcpy(payload, &number, 4);
         if (send(fd, payload, sizeof payload, 0) < 0 && errno != ENOBUFS && errno != ECONNREFUSED && errno != EPERM) fail("send");
     }
+    printf("late %ld\n", late);
     return 0;
 }
 
