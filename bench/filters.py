@@ -28,6 +28,7 @@ FEW = ROOT / "rules" / "bench-24-content.rules"
 BYPASS = HERE / "bypass.rules"
 VARIABLES = {"HOME_NET": "[10.71.0.0/16]", "EXTERNAL_NET": "any"}     # every rule looks at the traffic in both directions
 PATIENCE = 120.0
+URGENT = ("chrt", "--rr", "1")       # before a command: real-time priority, so that nobody else's work is measured
 SURICATA = """%YAML 1.1
 ---
 vars:
@@ -59,7 +60,7 @@ spm-algo: auto
 
 @dataclass
 class Filter:
-    """``serve(lab)`` is a context manager that yields the pid of the process that judges, or None."""
+    """``serve(lab)`` is a context manager that yields the pid of the process that judges, or None. It gets real-time priority."""
 
     name: str
     serve: object
@@ -69,6 +70,7 @@ class Filter:
     def standing(self, lab):
         """Keep the filter in line while the block lasts; yields the pid of the process that judges."""
         with self.serve(lab) as pid:
+            seat(pid)
             if self.queued:
                 lab.queue_forwarded(QUEUE)
             try:
@@ -79,7 +81,7 @@ class Filter:
 
 def need(*tools):
     """Raise MissingError for the first tool that is not there."""
-    packages = {"gcc": "gcc", "wrk": "wrk", "iperf3": "iperf3", "tcpdump": "tcpdump"}
+    packages = {"gcc": "gcc", "wrk": "wrk", "iperf3": "iperf3", "tcpdump": "tcpdump", "chrt": "util-linux"}
     for tool in tools:
         if shutil.which(tool) is None:
             raise MissingError(f"{tool} is not installed. Install it: apt-get install {packages.get(tool, tool)}")
@@ -98,6 +100,14 @@ def build(folder, name, *libraries):
                 raise MissingError(f"{name}.c does not build. {mend}") from error
             raise
     return target
+
+
+def seat(pid, cpus=None, urgent=True):
+    """Give all threads of a process real-time priority as URGENT does, or the usual one, and keep them on some CPUs."""
+    policy = os.SCHED_RR if urgent else os.SCHED_OTHER
+    for thread in (int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()) if pid else ():
+        os.sched_setaffinity(thread, cpus or os.sched_getaffinity(thread))
+        os.sched_setscheduler(thread, policy, os.sched_param(int(urgent)))
 
 
 @contextlib.contextmanager

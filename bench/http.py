@@ -2,7 +2,9 @@
 
 wrk with 100 connections and an HTTP server (nginx, one worker) talk through namespaces client, firewall, server; both
 directions are queued to one queue, one page of 612 bytes, connections kept alive. The wire, the queue and the traffic are
-the same for every arm, nothing is pinned. Ratios are taken within a round.
+the same for every arm. Nothing is pinned, so that whoever has work finds a core, and client, server and filter have real-time
+priority: what else the machine does has only what they leave. A second of load goes before each turn. Ratios are taken within
+a round.
 
     sudo python -m bench.http [--rounds 5] [--seconds 3] [--arms none,accept,tigerfox] [--json FILE]
 
@@ -26,9 +28,9 @@ GOALS = {"P1": ("tigerfox", "to_accept", 0.95), "P2": ("tigerfox-many", "to_acce
 def measure(lab, standing, seconds, close):
     """One turn of one arm: what wrk says, and the CPU time of the filter for each packet."""
     with standing.standing(lab) as pid:
-        web.load(lab, PAGE, 1)
+        web.load(lab, PAGE, 1, close=close, priority=filters.URGENT)
         before, packets = filters.cpu_times(pid), filters.queue_row(lab).get("id_sequence", 0)
-        figure = web.load(lab, PAGE, seconds, close=close)
+        figure = web.load(lab, PAGE, seconds, close=close, priority=filters.URGENT)
         after, packets = filters.cpu_times(pid), filters.queue_row(lab).get("id_sequence", 0) - packets
     if packets:
         user, system = ((later - earlier) * 1e6 / packets for earlier, later in zip(before, after))
@@ -38,7 +40,8 @@ def measure(lab, standing, seconds, close):
 
 def bench(arms, rounds, seconds, close):
     """({arm: figures of each round}, {arm: why it was left out})."""
-    with tempfile.TemporaryDirectory() as folder, Topology("tfh") as lab, web.server(lab, [PAGE]):
+    filters.need("chrt")
+    with tempfile.TemporaryDirectory() as folder, Topology("tfh") as lab, web.server(lab, [PAGE], priority=filters.URGENT):
         ready, missing = filters.prepare(arms, folder)
         return interleave(list(ready), rounds, lambda name: measure(lab, ready[name], seconds, close)), missing
 

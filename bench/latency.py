@@ -14,10 +14,8 @@ shows that). Half a second of warming up goes before and does not count; a packe
     sudo python -m bench.latency [--rounds 5] [--seconds 2] [--rate N] [--arms none,accept,tigerfox] [--json FILE]
 """
 
-import os
 import subprocess
 import tempfile
-from pathlib import Path
 
 from bench import filters
 from bench.rounds import columns, interleave, parser_of, publish, table
@@ -31,33 +29,26 @@ MARKS = ("p50", "p99", "p99.9")
 GOAL_P99 = 200.0
 
 
-def seat(pid, cpu, policy):
-    """Put all threads of a process on one CPU, under a policy of the scheduler."""
-    for thread in (int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()) if pid else ():
-        os.sched_setaffinity(thread, {cpu})
-        os.sched_setscheduler(thread, policy, os.sched_param(policy == os.SCHED_FIFO))
-
-
-def rate_of_accept_all(lab, standing, sender, policy):
+def rate_of_accept_all(lab, standing, sender, urgent):
     """Packets a second that the batched accept-all answers in a flood."""
     with standing.standing(lab) as pid:
-        seat(pid, FILTER_CPU, policy)
+        filters.seat(pid, {FILTER_CPU}, urgent)
         before, seconds = filters.queue_row(lab)["id_sequence"], 1.0
         process = lab.client.popen(sender, "send", SERVER4, PORT, 22, seconds, 0, 16, stdout=subprocess.DEVNULL)
-        seat(process.pid, SENDER_CPU, policy)
+        filters.seat(process.pid, {SENDER_CPU}, urgent)
         process.wait()
         return (filters.queue_row(lab)["id_sequence"] - before) / seconds
 
 
-def measure(lab, standing, meter, rate, seconds, policy):
+def measure(lab, standing, meter, rate, seconds, urgent):
     """One turn of one arm: microseconds between the two links, by share of the packets that stayed below."""
     with standing.standing(lab) as pid:
-        seat(pid, FILTER_CPU, policy)
+        filters.seat(pid, {FILTER_CPU}, urgent)
         process = lab.firewall.popen(meter, "measure", "to1", "to2", PORT, seconds + 1.5, stdout=subprocess.PIPE, text=True)
         if process.stdout.readline().strip() != "ready":
             raise TigerFoxError("the meter could not listen on the firewall's links: is the bench run as root?")
         sender = lab.client.popen(meter, "pace", SERVER4, PORT, rate, seconds, stdout=subprocess.PIPE, text=True)
-        seat(sender.pid, SENDER_CPU, policy)
+        filters.seat(sender.pid, {SENDER_CPU}, urgent)
         words = sender.communicate()[0].split() + process.communicate()[0].split()
     said = dict(zip(words[::2], map(float, words[1::2])))
     if not said.get("packets"):
@@ -72,14 +63,14 @@ def main():
     parser.add_argument("--arms", default=",".join(ARMS), help=f"which, of {', '.join(filters.MAKERS)}")
     parser.add_argument("--shared", action="store_true", help="no real-time priority: the wait for a core is measured too")
     chosen = parser.parse_args()
-    policy = os.SCHED_OTHER if chosen.shared else os.SCHED_FIFO
+    urgent = not chosen.shared
     with tempfile.TemporaryDirectory() as folder, Topology("tfl") as lab:
         lab.server.run("iptables", "-t", "raw", "-A", "PREROUTING", "-p", "udp", "-j", "DROP")
         meter, sender = filters.build(folder, "delay"), filters.build(folder, "udp_flood")
         ready, missing = filters.prepare(chosen.arms.split(","), folder)
         full = filters.prepare(["accept"], folder)[0]["accept"]
-        rate = chosen.rate or round(rate_of_accept_all(lab, full, sender, policy) / 2)
-        found = interleave(list(ready), chosen.rounds, lambda name: measure(lab, ready[name], meter, rate, chosen.seconds, policy))
+        rate = chosen.rate or round(rate_of_accept_all(lab, full, sender, urgent) / 2)
+        found = interleave(list(ready), chosen.rounds, lambda name: measure(lab, ready[name], meter, rate, chosen.seconds, urgent))
     rows = table(found, dict.fromkeys(MARKS, 1) | {"packets": 0, "lost": 0, "late": 0}, ("none", "accept"))
     base = {mark: next((row[mark] for row in rows if row["arm"] == "none"), 0) for mark in MARKS}
     for row in rows:

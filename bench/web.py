@@ -24,13 +24,13 @@ open_file_cache max=100; server {{ listen 80 backlog=4096; root {folder}; }} }}
 
 
 @contextlib.contextmanager
-def server(lab, sizes, keepalive=1_000_000):
-    """Serve pages SIZE.html of the sizes given: nginx, else Python's server."""
+def server(lab, sizes, keepalive=1_000_000, priority=()):
+    """Serve pages SIZE.html of the sizes given: nginx, else Python's server. ``priority`` goes before the command."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         for size in sizes:
             Path(folder, f"{size}.html").write_bytes((b"<p>fox</p>" * (size // 10 + 1))[:size])
-        process = _serve(lab, folder, keepalive)
+        process = _serve(lab, folder, keepalive, priority)
         try:
             _wait(lab, sizes[0])
             yield process
@@ -38,14 +38,14 @@ def server(lab, sizes, keepalive=1_000_000):
             end(process)
 
 
-def _serve(lab, folder, keepalive):
+def _serve(lab, folder, keepalive, priority):
     try:
         need("nginx")
     except TigerFoxError:
-        return lab.server.popen(sys.executable, "-m", "http.server", "-d", folder, "--protocol", "HTTP/1.1", "80",
+        return lab.server.popen(*priority, sys.executable, "-m", "http.server", "-d", folder, "--protocol", "HTTP/1.1", "80",
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     Path(folder, "nginx.conf").write_text(NGINX.format(folder=folder, keepalive=keepalive))
-    return lab.server.popen("nginx", "-c", f"{folder}/nginx.conf", "-e", "stderr", "-p", folder)
+    return lab.server.popen(*priority, "nginx", "-c", f"{folder}/nginx.conf", "-e", "stderr", "-p", folder)
 
 
 def _wait(lab, size):
@@ -58,11 +58,11 @@ def _wait(lab, size):
     raise TigerFoxError("the HTTP server did not answer within 10 s")
 
 
-def load(lab, size, seconds, connections=CONNECTIONS, close=False):
-    """Run wrk; requests/s, latency in milliseconds and errors, by name."""
+def load(lab, size, seconds, connections=CONNECTIONS, close=False, priority=()):
+    """Run wrk, behind ``priority``; requests/s, latency in milliseconds and errors, by name."""
     need("wrk")
     head = ["-H", "Connection: close"] if close else []
-    said = lab.client.run("wrk", "-t", 1, "-c", connections, "-d", f"{max(1, round(seconds))}s", "--latency", *head,
+    said = lab.client.run(*priority, "wrk", "-t", 1, "-c", connections, "-d", f"{max(1, round(seconds))}s", "--latency", *head,
                           f"http://{SERVER4}/{size}.html").stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     if rate is None:
