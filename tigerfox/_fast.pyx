@@ -24,7 +24,7 @@ What happens when full or broken
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from tigerfox.dataplane.blocks cimport SCOPE_NONE, blocks_lookup
+from tigerfox.dataplane.blocks cimport SCOPE_NONE
 from tigerfox.dataplane.capture cimport Capture
 from tigerfox.dataplane.check cimport TF_ASSERT
 from tigerfox.dataplane.control cimport Control, control_stopped, control_wanted
@@ -34,9 +34,9 @@ from tigerfox.dataplane.match cimport rules_near
 from tigerfox.dataplane.packet cimport *
 from tigerfox.dataplane.parse cimport parse_inner, parse_packet
 from tigerfox.dataplane.queue cimport *
-from tigerfox.dataplane.reason cimport CLASS_STOP, R_DEFAULT, R_NO_VERDICT, R_NONE, Reason, reason_class
+from tigerfox.dataplane.reason cimport CLASS_STOP, R_DEFAULT, R_NONE, Reason, reason_class
 from tigerfox.dataplane.stats cimport WorkerStats
-from tigerfox.dataplane.verdict cimport Decision, verdict_decide
+from tigerfox.dataplane.verdict cimport Decision
 
 # ---- one packet
 
@@ -48,11 +48,10 @@ cdef void layer_judge(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
     d.rule, d.action, d.block_scope, d.alert_count = NO_RULE, ACTION_DROP, SCOPE_NONE, 0
     layer.sid, layer.reason, d.inspector = 0, R_DEFAULT, 0
     if not layer.packet.flags & PACKET_BARE:
-        layer.reason = blocks_lookup(lane.blocks, &layer.packet.flow, lane.now, &layer.sid)
+        layer.reason = layer_blocked(lane, layer)
     if layer.reason == R_NONE:
         fault = layer_match(lane, layer, parsed)
-        verdict_decide(lane.rules, lane.rates, layer.packet, d)
-        layer.reason = d.reason if d.reason != R_NONE else R_NO_VERDICT
+        layer.reason = layer_decide(lane, layer)
     if fault != R_NONE and reason_class(layer.reason) != CLASS_STOP:
         layer.reason, d.rule = fault, NO_RULE
     layer.sid = lane.rules.rules[d.rule].sid if d.rule != NO_RULE else layer.sid

@@ -105,7 +105,8 @@ def test_tcp_after_the_handshake(row, shift):
     moved = [(side, flags, seq + shift, ack + shift, *data) for side, flags, seq, ack, *data in ESTABLISHED + packets]
     flow = tracked(moved)
     assert (flow["state"], "ignored" in flow["flags"]) == (state, ignored)
-    assert flow["established"] and "inspect" in flow["flags"]
+    assert flow["established"] == bool(packets), "not with the packet that ends the handshake, when it carries nothing"
+    assert {"opened", "inspect"} <= set(flow["flags"])
 
 
 # description, packets, state, established, flags
@@ -156,7 +157,7 @@ BEGINNINGS = [
 def test_tcp_beginnings(row):
     _, packets, state, established, flags = row
     flow = tracked(packets)
-    assert (flow["state"], flow["established"]) == (state, established)
+    assert (flow["state"], "opened" in flow["flags"]) == (state, established)
     assert flow["flags"] - {"seen_server", "seen_client"} == flags
 
 
@@ -166,8 +167,8 @@ def test_midstream():
     assert [side["isn"] for side in flow["tcp"]] == [1000, 5000]
     turned = tracked([("s", "SA", 5000, 1001)], midstream=True)
     assert (turned["side"], turned["sport"], turned["state"]) == ("to_client", 40000, "syn_received")
-    assert tracked([("s", "SA", 5000, 1001), ("c", "A", 1001, 5001)], midstream=True)["established"]
-    assert not tracked([("c", "R", 1001, 5001)], midstream=True)["established"]
+    assert "opened" in tracked([("s", "SA", 5000, 1001), ("c", "A", 1001, 5001)], midstream=True)["flags"]
+    assert "opened" not in tracked([("c", "R", 1001, 5001)], midstream=True)["flags"]
 
 
 def test_the_window_scale_counts_when_both_send_it():
@@ -205,7 +206,7 @@ def test_only_the_answer_to_a_syn_within_a_connection_ends_it():
     assert tracked([("s", "SA", 100, 1001)], flows=flows)["id"] == first["id"]
     begun = tracked([("s", "SA", 100, 9001)], flows=flows)
     assert begun["id"] != first["id"] and begun["state"] == "syn_received" and begun["side"] == "to_client"
-    assert tracked([("c", "A", 9001, 101)], flows=flows)["established"]
+    assert "opened" in tracked([("c", "A", 9001, 101)], flows=flows)["flags"]
 
 
 def test_timeouts():
@@ -343,7 +344,7 @@ def test_a_successor_goes_on_where_a_killed_worker_was():
     assert rebuilt > 0, "no worker was killed while it changed the lists"
     counts = flows.counters()
     assert counts["created"] == 0 < counts["used"], "all flows are the children's"
-    assert tracked(ESTABLISHED, Ends(client=bytes([10, 9, 9, 9])), flows)["established"]
+    assert "opened" in tracked(ESTABLISHED, Ends(client=bytes([10, 9, 9, 9])), flows)["flags"]
 
 
 def test_recovery_from_lists_that_say_nothing(tmp_path):
@@ -369,7 +370,7 @@ def test_recovery_from_lists_that_say_nothing(tmp_path):
     assert again.faults() == []
     assert {number: again.flow(number)["sport"] for number in range(40)} == before and again.counters()["used"] == 40
     assert [again.flow(number)["session"] for number in range(40)] == [*range(1, 41)]
-    assert again.track(Ends(sport=5).packet("c", "A", 1001, 5001), NOW)["established"]
+    assert "opened" in again.track(Ends(sport=5).packet("c", "A", 1001, 5001), NOW)["flags"]
     assert len({again.track(Ends(sport=port).datagram("c"), NOW)["number"] for port in range(24)}) == 24
 
 

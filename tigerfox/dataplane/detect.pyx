@@ -33,7 +33,7 @@ from tigerfox.dataplane.flow cimport *
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport Bytes
 from tigerfox.dataplane.message cimport datagram_read, stream_read
-from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PORTS, PACKET_STREAMED, Packet, payload_there
+from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PASSED, PACKET_PORTS, PACKET_STREAMED, Packet, payload_there
 from tigerfox.dataplane.reach cimport (
     REACH_ANY, REACH_DECIDED, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_SSH, REACH_SSH_DEEP, REACH_TLS, REACH_TLS_DEEP)
 from tigerfox.dataplane.reason cimport (
@@ -308,15 +308,34 @@ cdef uint8_t reach_of(const Scene *s) noexcept nogil:
     return REACH_ANY
 
 
-cdef bint flow_decided(Detect *d, Flow *f, const Packet *p) noexcept nogil:
-    """Whether the kernel has this connection already, under these rules. Under others it is one whose middle was not seen."""
-    if f.bypassed == 0 or p.flow.proto == PROTO_TCP and p.tcp_flags & TCP_SYN:
+cdef bint flow_decided(Detect *d, Flow *f, Packet *p) noexcept nogil:
+    """Whether the kernel has this connection already, or a pass rule let it through, under these rules.
+
+    Under others it is one whose middle was not seen.
+    """
+    if f.bypassed == 0 or p.flow.proto == PROTO_TCP and p.tcp_flags & TCP_SYN and not f.flags & FLOW_PASSED:
         return False
     if f.bypassed == d.rules.generation:
         d.reach = REACH_DECIDED
+        if f.flags & FLOW_PASSED:
+            p.flags |= PACKET_PASSED
+            p.match_count = 0
         return True
     f.bypassed = 0
+    f.flags &= ~FLOW_PASSED
     return False
+
+
+cdef void flow_leave(Detect *d, Flow *f) noexcept nogil:
+    """Look into a flow no more: give up what was kept for it."""
+    f.bypassed = d.rules.generation
+    session_forsake(d.sessions, f, FLOW_DEAF)
+
+
+cdef void detect_pass(Detect *d, bint passed) noexcept nogil:
+    if passed and d.flow != NULL:
+        flow_leave(d, d.flow)
+        d.flow.flags |= FLOW_PASSED
 
 
 cdef bint detect_bypass(Detect *d) noexcept nogil:
@@ -325,12 +344,14 @@ cdef bint detect_bypass(Detect *d) noexcept nogil:
     Its acknowledgements will not be seen, so its stream is not followed again; a SYN makes another connection of it.
     """
     cdef Flow *f = d.flow
-    if f == NULL or f.bypassed == d.rules.generation:
-        return f == NULL
-    f.bypassed = d.rules.generation
+    if f == NULL:
+        return True
+    if f.bypassed == d.rules.generation and not f.flags & FLOW_PASSED:
+        return False
+    flow_leave(d, f)
+    f.flags &= ~FLOW_PASSED
     if f.key.proto == PROTO_TCP:
         f.state = FLOW_CLOSED
-    session_forsake(d.sessions, f, FLOW_DEAF)
     return True
 
 

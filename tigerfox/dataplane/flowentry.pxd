@@ -21,10 +21,12 @@ cdef enum FlowFlag:
     FLOW_MIDSTREAM = 4           # TCP without its beginning
     FLOW_INSPECT = 8             # its stream is followed
     FLOW_DEAF = 16               # a bound was reached: its stream is no longer followed
+    FLOW_OPENING = 32            # the handshake ended with its last packet, which carried nothing
     FLOW_OPENED = 64             # the handshake was seen to its end, or, of other protocols, both directions
     FLOW_IGNORED = 128           # its last packet is one that the receiver ignores: it has changed nothing
     FLOW_SPLIT = 256             # both ends sent a SYN without ACK
     FLOW_FORGOTTEN = 512         # its session gave way to another flow's: no payload of it passes any more
+    FLOW_PASSED = 1024           # a pass rule of the generation in `bypassed` lets all of it through
 
 cdef enum FlowAge:               # the ageing lists; a flow is in one of them. 0: not in use
     AGE_TCP_NEW = 1
@@ -79,9 +81,10 @@ cdef struct Flow:                # its worker only; 320 bytes, what a look-up re
     uint32_t inspect_sid         # lane: of the rule that chose the inspector
     uint32_t bits[FLOW_BITS]     # BitStep.name of the bits that are set
 
-# Suricata's `flow:established`: TCP has completed its handshake, others were seen in both directions; this packet counts.
+# Suricata's `flow:established`: TCP has completed its handshake, before this packet or with data in it; others were seen in both
+# directions, this packet counts.
 cdef inline bint flow_established(const Flow *f) noexcept nogil:
-    return f.flags & FLOW_OPENED != 0
+    return f.flags & (FLOW_OPENED | FLOW_OPENING) == FLOW_OPENED
 
 # Distance of two sequence numbers, negative where a stands before b (RFC 9293, 3.4).
 cdef inline int32_t seq_from(uint32_t a, uint32_t b) noexcept nogil:

@@ -419,7 +419,7 @@ cdef struct RuleSet:             # pointers into one image; bound once, then con
     uint32_t inspection_count
     uint32_t expression_count
     uint32_t view_count
-    uint8_t needs_flows          # some rule looks at more than one packet's headers
+    uint8_t needs_flows          # some rule looks at more than one packet's headers, or passes a flow
     uint8_t needs_streams        # some rule looks into what a TCP connection carries
     uint8_t needs_apps           # some rule wants to know the application protocol
     uint8_t files_sport          # some pattern files rules under their source ports

@@ -307,6 +307,15 @@ cdef class Checker:
             self.need(<size_t>r.expressions[i].text + r.expressions[i].length <= literals, "an expression")
         return 0
 
+    cdef bint passes_flows(self) noexcept:
+        """Whether a pass rule lets the rest of a flow by other rules."""
+        cdef size_t i
+        cdef bint passes = False, others = False
+        for i in range(self.rules.rule_count):
+            passes = passes or self.rules.rules[i].action == ACTION_PASS and not self.rules.rules[i].condition_count
+            others = others or self.rules.rules[i].action != ACTION_PASS
+        return passes and others
+
     cdef int bind_needs(self) noexcept:
         """What the rules need beyond packets, and which views a buffer has; everything was checked."""
         cdef size_t i, at = 0
@@ -315,7 +324,7 @@ cdef class Checker:
             while at < r.view_count and r.views[at].buffer < i:
                 at += 1
             r.view_first[i] = <uint16_t>at
-        r.needs_flows = r.inspection_count > 0
+        r.needs_flows = r.inspection_count > 0 or self.passes_flows()
         for i in range(r.inspection_count):
             if r.inspections[i].unit == UNIT_TRANSACTION or r.inspections[i].apps or r.inspections[i].apps_not:
                 r.needs_apps = r.needs_streams = True

@@ -2,13 +2,13 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
-from tigerfox.dataplane.blocks cimport BLOCK_NEVER, SCOPE_NONE, BlockScope, BlockTable, blocks_insert
+from tigerfox.dataplane.blocks cimport BLOCK_NEVER, SCOPE_NONE, BlockScope, BlockTable, blocks_insert, blocks_lookup
 from tigerfox.dataplane.candidates cimport candidates_clear
 from tigerfox.dataplane.capture cimport Capture
 from tigerfox.dataplane.control cimport ControlPage
 from tigerfox.dataplane.defrag cimport (
     Defrag, DefragCounts, Piece, Reassembly, Tracker, defrag_add, defrag_refuse, defrag_release, defrag_whole)
-from tigerfox.dataplane.detect cimport Detection, detect_bypass, detect_packet, detect_tidy
+from tigerfox.dataplane.detect cimport Detection, detect_bypass, detect_packet, detect_pass, detect_tidy
 from tigerfox.dataplane.events cimport EVENT_ALERT, EVENT_DROP, EventRing, event_push
 from tigerfox.dataplane.flow cimport FlowCounts
 from tigerfox.dataplane.flowentry cimport Flow
@@ -17,19 +17,20 @@ from tigerfox.dataplane.image cimport DIM_COUNT, INSPECTORS, NO_RULE, CompiledRu
 from tigerfox.dataplane.match cimport rules_match, rules_of_part
 from tigerfox.dataplane.packet cimport (
     PACKET_BARE, PACKET_FRAGMENT, PACKET_MATCHES, PACKET_PORTS, PACKET_TUNNEL, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_QUEUE,
-    Packet, Verdict)
+    FlowTuple, Packet, Verdict)
+from tigerfox.dataplane.parse cimport parse_quoted
 from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue, queue_mark, queue_verdict
 from tigerfox.dataplane.rates cimport RateTable
 from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, reach_silent
 from tigerfox.dataplane.reason cimport (
-    CLASS_MALFORMED, CLASS_PASS, CLASS_STOP, CLASS_UNPARSED, R_BLOCKED_PAIR, R_BLOCKED_SOURCE, R_FRAG_DROPPED, R_NONE,
-    R_REJECT, Reason, ReasonClass, reason_class)
+    CLASS_MALFORMED, CLASS_PASS, CLASS_STOP, CLASS_UNPARSED, R_BLOCKED_CONNECTION, R_BLOCKED_PAIR, R_BLOCKED_SOURCE,
+    R_FRAG_DROPPED, R_NO_VERDICT, R_NONE, R_REJECT, Reason, ReasonClass, reason_class)
 from tigerfox.dataplane.reply cimport ReplySockets, reply_send
 from tigerfox.dataplane.scene cimport Detect, DetectCounts
 from tigerfox.dataplane.session cimport SessionCounts
 from tigerfox.dataplane.stats cimport WorkerStats
 from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_SYN
-from tigerfox.dataplane.verdict cimport Decision
+from tigerfox.dataplane.verdict cimport Decision, verdict_decide
 
 cdef enum ExitReason:            # why a loop ended; 0: it has not
     EXIT_STOP = 1
@@ -43,7 +44,9 @@ cdef enum:
     REPLAY_GROUP = 16            # packets of a capture that are read before the first is judged
 
 cdef enum:
+    PROTO_ICMP = 1
     PROTO_UDP = 17
+    PROTO_ICMPV6 = 58
 
 cdef struct Policies:            # Verdict by class of reason; set at bind, then constant
     uint8_t malformed
@@ -144,19 +147,40 @@ cdef inline void drop_follow(Lane *lane, const Layer *layer) noexcept nogil:
 # ---- rules
 
 
+cdef inline Reason layer_blocked(Lane *lane, Layer *layer) noexcept nogil:
+    """What the block table says of a packet; an ICMP error is of the connection that it quotes, too (as in Suricata)."""
+    cdef const Packet *p = layer.packet
+    cdef Reason found = blocks_lookup(lane.blocks, &p.flow, lane.now, &layer.sid)
+    cdef FlowTuple quoted
+    cdef uint32_t sid = 0
+    if found != R_NONE or p.flow.proto != PROTO_ICMP and p.flow.proto != PROTO_ICMPV6 or not parse_quoted(p, &quoted):
+        return found
+    if blocks_lookup(lane.blocks, &quoted, lane.now, &sid) != R_BLOCKED_CONNECTION:
+        return R_NONE
+    layer.sid = sid
+    return R_BLOCKED_CONNECTION
+
+
 cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
     """Which rules hold: of the headers, and of what flow, stream and application show. R_NONE, or why that cannot be judged."""
     cdef Reason found = parsed
     candidates_clear(&lane.detect.pending)
     layer.packet.alone_count = 0
     layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, layer.key, &lane.detect.pending)
-    lane.detect.reach, lane.detect.flow = REACH_NEVER if lane.rules.inspection_count else REACH_ANY, NULL
+    lane.detect.reach, lane.detect.flow = REACH_NEVER if lane.rules.needs_flows else REACH_ANY, NULL
     if layer.packet.flags & PACKET_FRAGMENT:
         rules_of_part(lane.rules, layer.packet)
-    elif lane.rules.inspection_count and parsed == R_NONE:
+    elif lane.rules.needs_flows and parsed == R_NONE:
         found = detect_packet(lane.detect, layer.packet, layer.key)
     lane.stats.matches_cut += layer.packet.match_cut
     return found
+
+
+cdef inline Reason layer_decide(Lane *lane, Layer *layer) noexcept nogil:
+    """From the rules that hold to a decision, for the flow of the packet too where a pass rule means it."""
+    verdict_decide(lane.rules, lane.rates, layer.packet, &layer.decision)
+    detect_pass(lane.detect, layer.decision.pass_flow)
+    return layer.decision.reason if layer.decision.reason != R_NONE else R_NO_VERDICT
 
 
 cdef inline void detect_count(WorkerStats *stats, DetectCounts *counts) noexcept nogil:
@@ -183,7 +207,7 @@ cdef inline void flows_count(WorkerStats *stats, FlowCounts *flows, SessionCount
 
 cdef inline void inspection_tidy(Lane *lane, uint64_t now_ns) noexcept nogil:
     """Behind a batch: forget flows that are over, publish what inspection counted."""
-    if lane.rules.inspection_count:
+    if lane.rules.needs_flows:
         detect_tidy(lane.detect, now_ns)
         detect_count(lane.stats, &lane.detect.counts)
         flows_count(lane.stats, &lane.detect.flows.counts, &lane.detect.sessions.counts)

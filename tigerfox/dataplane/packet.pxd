@@ -26,6 +26,7 @@ cdef enum PacketFlag:
     PACKET_BARE = 64             # ethertype without IP, or a link type's other payload: nothing to judge
     PACKET_REASSEMBLED = 128     # put together from fragments
     PACKET_STREAMED = 256        # its payload belongs to a stream that is followed
+    PACKET_PASSED = 512          # a pass rule let the rest of its flow through
 
 cdef enum FragBit:               # as in the IPv4 header's flags, also set from the IPv6 fragment header
     FRAG_MORE = 1

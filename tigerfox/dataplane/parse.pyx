@@ -561,6 +561,47 @@ cdef Reason parse_inner(const Packet *outer, Packet *inner) noexcept nogil:
     return R_TUNNEL_INNER if reason_class(fault) == CLASS_MALFORMED else fault
 
 
+cdef inline bint is_icmp_error(const Packet *p) noexcept nogil:
+    """RFC 792: unreachable, source quench, redirect, time exceeded, parameter problem; RFC 4443: types below 128."""
+    if p.flow.proto == PROTO_ICMPV6:
+        return 1 <= p.icmp_type <= 4
+    return p.flow.proto == PROTO_ICMP and (3 <= p.icmp_type <= 5 or p.icmp_type == 11 or p.icmp_type == 12)
+
+
+cdef bint quoted_ports(FlowTuple *quoted, Cursor *c) noexcept nogil:
+    """The eight bytes that every error quotes begin with the ports."""
+    cdef const uint8_t *ports
+    if quoted.proto == PROTO_TCP or quoted.proto == PROTO_UDP or quoted.proto == PROTO_SCTP:
+        ports = cur_take(c, 4)
+        if ports == NULL:
+            return False
+        quoted.sport, quoted.dport = load_be16(ports), load_be16(ports + 2)
+    return True
+
+
+cdef bint parse_quoted(const Packet *p, FlowTuple *quoted) noexcept nogil:
+    cdef Cursor c = cursor_at(p, p.payload_off, p.payload_off + p.payload_len)
+    cdef uint32_t fixed = 40 if p.flow.version == 6 else 20
+    cdef const uint8_t *head
+    if not is_icmp_error(p) or p.flags & PACKET_FRAGMENT or not p.l4_off + 8 <= p.payload_off <= p.caplen:
+        return False
+    head = cur_take(&c, fixed)
+    memset(quoted, 0, sizeof(FlowTuple))
+    if head == NULL or head[0] >> 4 != p.flow.version:
+        return False
+    quoted.version = p.flow.version
+    if p.flow.version == 6:                       # behind extension headers the ports are not looked for
+        memcpy(quoted.src, head + 8, 32)
+        quoted.proto = head[6]
+        return quoted_ports(quoted, &c)
+    memcpy(quoted.src, head + 12, 4)
+    memcpy(quoted.dst, head + 16, 4)
+    quoted.proto = head[9]
+    if load_be16(head + 6) & 0x1fff or (head[0] & 15) < 5 or cur_take(&c, (head[0] & 15) * 4 - 20) == NULL:
+        return False
+    return quoted_ports(quoted, &c)
+
+
 # Public API
 
 def parse_bytes(data, wirelen=None, *, bint inner=False):

@@ -24,8 +24,8 @@
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from tigerfox.dataplane.flowentry cimport (
-    FLOW_CLOSED, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_IGNORED, FLOW_INSPECT, FLOW_MIDSTREAM, FLOW_NEW, FLOW_OPENED, FLOW_SPLIT,
-    FLOW_SYN_RECEIVED, FLOW_SYN_SENT, TO_CLIENT, TO_SERVER, Flow, FlowSide, TcpSide, seq_from)
+    FLOW_CLOSED, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_IGNORED, FLOW_INSPECT, FLOW_MIDSTREAM, FLOW_NEW, FLOW_OPENED,
+    FLOW_OPENING, FLOW_SPLIT, FLOW_SYN_RECEIVED, FLOW_SYN_SENT, TO_CLIENT, TO_SERVER, Flow, FlowSide, TcpSide, seq_from)
 from tigerfox.dataplane.packet cimport Packet
 
 cdef enum:
@@ -272,7 +272,7 @@ cdef void tcp_first(Flow *f, FlowSide side, const Packet *p, bint midstream) noe
 cdef void tcp_next(Flow *f, FlowSide side, const Packet *p) noexcept nogil:
     cdef TcpSide *me = &f.tcp[<int>side]
     cdef TcpSide *peer = &f.tcp[1 - <int>side]
-    cdef bint counts
+    cdef bint counts, opened = f.flags & FLOW_OPENED != 0
     me.flags |= <uint8_t>p.tcp_flags
     if p.tcp_flags & TCP_RST:
         counts = tcp_reset(f, me, peer, p)
@@ -282,7 +282,9 @@ cdef void tcp_next(Flow *f, FlowSide side, const Packet *p) noexcept nogil:
         counts = tcp_confirm(f, me, peer, p)
     else:
         counts = f.state == FLOW_NEW or tcp_segment(f, me, peer, p)
-    f.flags = f.flags & ~FLOW_IGNORED if counts else f.flags | FLOW_IGNORED
+    f.flags = f.flags & ~(FLOW_IGNORED | FLOW_OPENING) | (0 if counts else FLOW_IGNORED)
+    if f.flags & FLOW_OPENED and not opened and not p.payload_len:
+        f.flags |= FLOW_OPENING
 
 
 cdef bint tcp_reopens(const Flow *f, FlowSide side, const Packet *p) noexcept nogil:

@@ -12,6 +12,7 @@ cdef struct Decision:
     uint8_t action               # RuleAction of that rule
     uint8_t block_scope          # BlockScope: what goes into the block table
     uint8_t alert_count
+    uint8_t pass_flow            # a pass rule means the rest of the flow too
     uint16_t inspector           # who is asked about the packet when it passes, 0 nobody
     uint16_t inspect_flow        # and about the rest of its connection
     uint32_t inspect_sid         # of the rule that says so

@@ -8,9 +8,10 @@ Layout
     Suricata's action-order and signature ordering). One walk over them is the whole of it.
 
 Invariants
-    A pass rule ends the walk: what stands behind it does not fire. A drop or reject decides, and the walk goes on so that
-    every rule that fires is reported. A rate that is not reached silences its rule; a limit that is used up silences
-    only the alert, the action holds (Suricata user guide, "Thresholding keywords").
+    A pass rule ends the walk: what stands behind it does not fire, and it speaks itself only where it says `alert`. A drop
+    or reject decides, and the walk goes on so that every rule that fires is reported. A rate that is not reached silences
+    its rule; a limit that is used up silences only the alert, the action holds (Suricata user guide, "Thresholding
+    keywords").
 
 Who may write what
     The Decision: this stage. The rate table counts through rate_count().
@@ -24,7 +25,7 @@ from libc.stdint cimport uint32_t
 from tigerfox.dataplane.blocks cimport SCOPE_CONNECTION, SCOPE_NONE
 from tigerfox.dataplane.image cimport (
     ACTION_ALERT, ACTION_DROP, ACTION_PASS, NO_RULE, UNIT_TRANSACTION, Inspection, Rule, RuleSet, rule_inspection)
-from tigerfox.dataplane.packet cimport PACKET_PORTS, PACKET_STREAMED, Packet
+from tigerfox.dataplane.packet cimport PACKET_PASSED, PACKET_PORTS, PACKET_STREAMED, Packet
 from tigerfox.dataplane.rates cimport RATE_ACT, RATE_FIRE, RATE_SILENT, RateAnswer, RateTable, rate_count
 from tigerfox.dataplane.reason cimport R_ALERT, R_DEFAULT, R_DROP, R_PASS, R_REJECT
 
@@ -72,24 +73,31 @@ cdef inline void decide_stop(const RuleSet *rs, Decision *d, const Rule *rule, c
     d.block_seconds = rule.block_seconds
 
 
+cdef inline void decide_pass(const RuleSet *rs, Decision *d, const Rule *rule, const Packet *p, uint32_t number) noexcept nogil:
+    """The rule passes the packet; and its flow, where it looks at no field of this packet alone."""
+    d.reason, d.rule, d.action = R_PASS, number, ACTION_PASS
+    d.pass_flow = (rule.inspection or not rule.condition_count) and means_flow(rs, rule, p)
+
+
 cdef void verdict_decide(const RuleSet *rs, RateTable *rates, const Packet *p, Decision *d) noexcept nogil:
     cdef const Rule *rule
     cdef RateAnswer answer
     cdef int i
     d.reason, d.rule, d.action, d.block_scope = R_DEFAULT, NO_RULE, ACTION_ALERT, SCOPE_NONE
-    d.alert_count, d.block_seconds, d.inspector = 0, 0, 0
+    d.alert_count, d.block_seconds, d.inspector, d.pass_flow = 0, 0, 0, 0
+    if p.flags & PACKET_PASSED:
+        d.reason = R_PASS
     for i in range(p.match_count):
         rule = &rs.rules[p.matches[i]]
         answer = rule_rate(rs, rates, rule, p)
         if answer == RATE_SILENT:
             continue
-        if rule.action == ACTION_PASS:
-            if d.rule == NO_RULE:
-                d.reason, d.rule, d.action = R_PASS, p.matches[i], ACTION_PASS
-            return
         if answer == RATE_FIRE and not rule.noalert:
             d.alerts[d.alert_count] = p.matches[i]
             d.alert_count += 1
+        if rule.action == ACTION_PASS:
+            decide_pass(rs, d, rule, p, p.matches[i])
+            return
         if rule.inspector and d.inspector == 0:
             d.inspector, d.inspect_flow, d.inspect_sid = rule.inspector, rule.inspect_flow, rule.sid
         if d.rule == NO_RULE and rule.action != ACTION_ALERT:

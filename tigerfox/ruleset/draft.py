@@ -22,7 +22,8 @@ class Draft:
         self.source = source
         self.problems, self.warnings = [], []
         self.action = self.protocol = self.src = self.sport = self.dst = self.dport = None
-        self.bidirectional = self.noalert = False
+        self.bidirectional = False
+        self.noalert = None              # as the action has it
         self.sid = self.rate = self.block = self.inspect = self.target = self.priority = self.category = None
         self.gid, self.rev, self.msg, self.classtype = 1, 0, "", ""
         self.references, self.metadata, self.conditions = [], [], []
@@ -88,7 +89,8 @@ class Draft:
             classtype=self.classtype, category=row.category if row else "", priority=self.priority or default,
             references=tuple(self.references), metadata=tuple(self.metadata),
             conditions=tuple(found for _, found in sorted(self.conditions, key=lambda pair: pair[0])), rate=self.rate,
-            block=self.block, inspect=self.inspect, noalert=self.noalert, target=self.target, parts=self.body.parts(),
+            block=self.block, inspect=self.inspect,
+            noalert=self.action == "pass" if self.noalert is None else self.noalert, target=self.target, parts=self.body.parts(),
             flow=self.flow,
             flowbits=tuple(self.flowbits), stream_sizes=tuple(self.stream_sizes),
             apps=(*((AppProtocol(self.app),) if self.app else ()), *self.apps), payload=self.payload,

@@ -76,7 +76,7 @@ TABLE = (
             "target:dest_ip;", META + "target", several=True),
     Keyword("noalert", meta.noalert, "Act, but write no alert",
             "noalert;", "flow-keywords.html#flowbits", value=False),
-    Keyword("alert", meta.alert, "Write the alert after all, behind a noalert",
+    Keyword("alert", meta.alert, "Write an alert: in a pass rule, or behind a noalert",
             "alert;", META + "alert", value=False),
     Keyword("threshold", meta.threshold, "How often the rule speaks: limit, threshold, both",
             "threshold:type limit, track by_src, count 1, seconds 60;", RATES + "threshold"),

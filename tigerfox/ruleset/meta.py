@@ -103,7 +103,7 @@ def noalert(draft, value):
 
 
 def alert(draft, value):
-    """The rule writes an alert, whatever a noalert before it says."""
+    """The rule writes an alert, a pass rule too, whatever a noalert before it says."""
     draft.noalert = False
 
 
