@@ -8,7 +8,8 @@ import socket
 
 import pytest
 
-from bench.topology import SERVER4, Topology
+from bench.topology import CLIENT4, SERVER4, Topology
+from tests.netns.test_bypass_live import Echo
 from tests.netns.test_supervisor_live import Running, wait_for
 
 pytestmark = pytest.mark.live
@@ -56,7 +57,7 @@ def running(lab, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path).chmod(0o755)
     instance = Running(lab, tmp_path, "--queues", "0:1", "--iptables", "--daemon", "--inspector", "mine=insplive:inspect",
-                       "--inspector", "strict=insplive:inspect,closed", config="[inspectors]\nlength = 16\n", rules=RULES)
+                       "--inspector", "strict=insplive:inspect,closed", "--eve", str(tmp_path / "eve.json"), config="[inspectors]\nlength = 16\n", rules=RULES)
     done = instance.start()
     assert done.returncode == 0, done.stderr
     try:
@@ -118,6 +119,21 @@ def test_answers_hold(running, line):
     found = row(running)
     assert (found["given"], found["accepted"], found["dropped"], found["policy_verdicts"]) == (6, 5, 1, 0)
     assert found["p50_us"] > 0 and found["notes_lost"] == 0
+
+
+def test_what_is_dropped_is_an_event(running, line):
+    to, strict = line(PORT), line(CLOSED_PORT)
+    assert to.passes(b"one")
+    assert not to.passes(b"drop this", 0.5)
+    assert not strict.passes(b"raise closed", 0.5)
+    assert not to.passes(b"block me", 0.5)
+    events = wait_for("three events", lambda: (found := running.events())[2:] and found)
+    told = [(event["event_type"], event["src_ip"], event["dest_ip"], event["dest_port"], event["drop"]["reason"], event["drop"]["sid"])
+            for event in events]
+    assert sorted(told) == [("drop", CLIENT4, SERVER4, port, "inspector", sid)
+                            for port, sid in ((PORT, 11), (PORT, 11), (CLOSED_PORT, 12))]
+    first = next(event for event in events if event["dest_port"] == CLOSED_PORT)
+    assert (first["drop"]["len"], first["drop"]["ttl"], first["proto"]) == (28 + len(b"raise closed"), 63, "UDP")
 
 
 def test_a_block_holds_in_the_workers_at_once(running, line):
@@ -205,3 +221,38 @@ def test_status_prints_a_table(running):
     done = running.command("status", "--run-dir", str(running.run_dir))
     assert "inspector" in done.stdout and "by policy" in done.stdout and "strict" in done.stdout
     assert json.dumps(row(running))
+
+
+REPLIES = """\
+alert tcp any any -> any 5310 (msg:"a word"; flow:established,to_server; content:"begin"; sid:14; noalert; inspect: replies, flow;)
+"""
+REPLIES_CODE = """\
+from tigerfox.inspectors import DROP
+
+def inspect(packet):
+    if packet.to_server is False and packet.payload.startswith(b"secret"):
+        return DROP
+"""
+
+
+def test_replies_of_an_inspected_connection_come_too_beside_bypass(lab, tmp_path, monkeypatch):
+    """What no rule can match is left to the kernel; a connection that an inspector has for good is not, in neither direction."""
+    (tmp_path / "insreplies.py").write_text(REPLIES_CODE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    instance = Running(lab, tmp_path, "--queues", "0:1", "--iptables", "--daemon", "--inspector", "replies=insreplies:inspect",
+                       rules=REPLIES, bypass="on")
+    assert instance.start().returncode == 0
+    with contextlib.ExitStack() as stack:
+        stack.callback(instance.command, "stop", "--run-dir", str(instance.run_dir))
+        inspected, other, free = (stack.enter_context(contextlib.closing(Echo(lab, port))) for port in (5310, 5311, 5312))
+        assert inspected.says(b"secret before")
+        assert inspected.says(b"begin")
+        for _ in range(50):
+            assert inspected.says(b"words") and other.says(b"words")
+        assert instance.ask("status")["bypass"]["flows"] >= 1
+        given = row(instance, "replies")["given"]
+        assert given >= 100, "fifty there and fifty back"
+        assert row(instance, "replies")["accepted"] == given
+        assert other.says(b"secret") and free.says(b"secret")
+        assert not inspected.says(b"secret", 1.0)
+        assert row(instance, "replies")["dropped"] >= 1

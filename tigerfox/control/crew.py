@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from tigerfox.control import settling, worker
 from tigerfox.control.loading import map_image
-from tigerfox.control.process import fork
+from tigerfox.control.process import ended, fork, how_ended
 from tigerfox.control.watchdog import Backoff, Progress
 from tigerfox.dataplane.image import CompiledRules
 from tigerfox.dataplane.queue import queue_rows
@@ -137,11 +137,8 @@ class Crew:
 
     def reap(self, restart=True):
         """Take note of workers that have ended; with ``restart`` they get successors."""
-        for seat in self.seats:
-            if seat.pid:
-                pid, status = os.waitpid(seat.pid, os.WNOHANG)
-                if pid:
-                    self._ended(seat, os.waitstatus_to_exitcode(status), restart)
+        for seat, code in ended(self.seats):
+            self._ended(seat, code, restart)
 
     def _ended(self, seat, code, restart):
         now = time.monotonic()
@@ -153,8 +150,7 @@ class Crew:
         pause = self._pause(seat, code, now)
         seat.due = now + pause
         seat.page.count_restart()
-        how = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        self.log.warning("worker %d on queue %d %s; the next one follows in %.1f s", pid, seat.number, how, pause)
+        self.log.warning("worker %d on queue %d %s; the next one follows in %.1f s", pid, seat.number, how_ended(code), pause)
 
     @staticmethod
     def _pause(seat, code, now):

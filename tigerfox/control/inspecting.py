@@ -85,12 +85,15 @@ class Source:
 
 
 class Seat:
-    """A queue of one inspector, what its process counts, and that process (``pid`` 0: nobody at the moment)."""
+    """A queue of one inspector, what its process counts, the ``page`` with its events, and that process (``pid`` 0: nobody at
+    the moment).
+    """
 
-    def __init__(self, wish, queue, watchdog):
+    def __init__(self, wish, queue, watchdog, page=None):
         now = time.monotonic()
         self.wish = wish
         self.queue = queue
+        self.page = page
         self.tally = Tally()
         self.pid = 0
         self.due = self.born = now
@@ -126,11 +129,14 @@ class Inspecting:
 
     def open(self, blocks, user, cpus):
         """Open the queues and start the processes."""
+        from tigerfox.dataplane.stats import WorkerPage
+
         self.blocks, self.user, self.cpus = blocks, user, cpus
         for wish, (first, count, passes) in zip(self.wishes, desks(self.config), strict=True):
             for number in range(first, first + count):
                 queue = InspectorQueue(number, self.config.inspectors.length, passes)
-                self.seats.append(Seat(wish, queue, self.config.watchdog))
+                page = WorkerPage.create(None, queue=number, ring_slots=self.config.eve.ring_slots)
+                self.seats.append(Seat(wish, queue, self.config.watchdog, page))
                 for warning in queue.socket.warnings:
                     self.log.warning("%s", warning)
         self.start_due()
@@ -160,11 +166,8 @@ class Inspecting:
 
     def reap(self, restart=True):
         """Take note of processes that have ended; what they had taken gets the policy's verdict."""
-        for seat in self.seats:
-            if seat.pid:
-                pid, status = os.waitpid(seat.pid, os.WNOHANG)
-                if pid:
-                    self._ended(seat, os.waitstatus_to_exitcode(status), restart)
+        for seat, code in process.ended(self.seats):
+            self._ended(seat, code, restart)
 
     def _ended(self, seat, code, restart):
         now = time.monotonic()
@@ -174,9 +177,8 @@ class Inspecting:
             pause = seat.backoff.after_death(now - seat.born)
             seat.due = now + pause
             seat.restarts += 1
-            how = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
             self.log.warning("inspector %s (pid %d, queue %d) %s; the next one follows in %.1f s", seat.wish.name, pid, seat.number,
-                             how, pause)
+                             process.how_ended(code), pause)
 
     def _settle(self, seat):
         try:
@@ -294,7 +296,7 @@ def work(seat, book, blocks, log):
     except UsageError as error:
         log.error("%s (it runs as the workers' user, who may not be allowed what root is)", error)
         raise
-    desk = Desk(seat.wish.name, function, seat.wish.policy, book, blocks, seat.tally, log)
+    desk = Desk(seat.wish.name, function, seat.wish.policy, book, blocks, seat.tally, log, seat.page)
 
     def handle(packet):
         passes = desk.judge(packet.get_payload(), packet.get_timestamp() or time.time())

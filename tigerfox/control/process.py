@@ -36,6 +36,20 @@ def _be(child):
         os._exit(code)
 
 
+def ended(seats):
+    """Yield (seat, exit code) for each of the ``seats`` whose process (``pid``, 0: none) has ended; a signal is below 0."""
+    for seat in seats:
+        if seat.pid:
+            pid, status = os.waitpid(seat.pid, os.WNOHANG)
+            if pid:
+                yield seat, os.waitstatus_to_exitcode(status)
+
+
+def how_ended(code):
+    """Return an exit code as words."""
+    return f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+
+
 def settle(name, forget=()):
     """Begin a forked process: forget the parent's signal handling, close what is the parent's, take a name.
 

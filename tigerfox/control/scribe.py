@@ -21,6 +21,10 @@ class Scribe(Helper):
         self.forget = forget
         self.cpus = cpus
 
+    def also(self, seats):
+        """Drain the rings of these too; before the first start."""
+        self.pages |= {seat.number: seat.page for seat in seats}
+
     def wanted(self):
         return bool(self.eve.file)
 

@@ -130,6 +130,7 @@ class Supervisor:
         self.service = Service(str(self.instance.socket), self.selector, self._request)
         self.use(self.loaded)
         self.inspecting.open(self.blocks, user, plan.housekeeping)
+        self.scribe.also(self.inspecting.seats)
         self.crew.start_due()
         self.scribe.start_due()
 

@@ -134,10 +134,11 @@ cdef class WorkerPage:
         return {name: value for name, value in self.snapshot().items() if name not in ("reasons", "batches")}
 
     def push(self, int kind, src, dst, int count=1, uint64_t time_ns=0, uint64_t number=0, int sport=0, int dport=0, int proto=0,
-             uint32_t rule=0xffffffff, uint32_t generation=0, uint32_t sid=0, int action=0, int reason=0):
+             uint32_t rule=0xffffffff, uint32_t generation=0, uint32_t sid=0, int action=0, int reason=0,
+             uint32_t ip_len=0, int ttl=0):
         """Write ``count`` events about one packet, ``number`` counting up, as the worker that owns the page.
 
-        Only for a process that is that worker, such as a test. ``src`` and ``dst`` are addresses as text.
+        Only for a process that owns the page: a Python inspector, or a test. ``src`` and ``dst`` are addresses as text.
         """
         cdef Packet p
         cdef int i
@@ -148,7 +149,7 @@ cdef class WorkerPage:
         _fill(p.flow.dst, socket.inet_pton(family, dst))
         p.flow.version = 6 if ":" in src else 4
         p.flow.sport, p.flow.dport, p.flow.proto = <uint16_t>sport, <uint16_t>dport, <uint8_t>proto
-        p.time_ns, p.number = time_ns, number
+        p.time_ns, p.number, p.ip_len, p.ttl = time_ns, number, ip_len, <uint8_t>ttl
         with nogil:
             for i in range(count):
                 event_push(&self.ring, <EventKind>kind, &p, rule, generation, sid, <uint8_t>action, <uint8_t>reason)

@@ -4,12 +4,15 @@ import mmap
 import time
 import traceback
 
+from tigerfox.dataplane.events import DROP
+from tigerfox.dataplane.reason import reason_number
 from tigerfox.inspectors.answer import ACCEPT, Answer
 from tigerfox.inspectors.flowstates import States
 from tigerfox.inspectors.packet import Packet
 
 COUNTERS = ("heartbeat", "accepted", "dropped", "blocked", "blocks_refused", "raised", "notes_lost", "flows_evicted")
 _BUCKETS = 168                       # of times: four for each doubling of a nanosecond
+_REASON = reason_number("inspector")
 _LOG_SECONDS = 5.0                   # between two tracebacks
 
 
@@ -54,10 +57,11 @@ def _percentile(times, share):
 class Desk:
     """``function`` judges; ``policy`` ("open" or "closed") where it raises or answers what is no Answer.
 
-    ``book`` is the HandoverBook, ``blocks`` the block table, ``log`` takes messages.
+    ``book`` is the HandoverBook, ``blocks`` the block table, ``log`` takes messages; ``page`` is the WorkerPage whose event ring
+    gets what is dropped, None where somebody else writes events.
     """
 
-    def __init__(self, name, function, policy, book, blocks, tally, log):
+    def __init__(self, name, function, policy, book, blocks, tally, log, page=None):
         self.name = name
         self.function = function
         self.passes = policy == "open"
@@ -65,6 +69,7 @@ class Desk:
         self.blocks = blocks
         self.tally = tally
         self.log = log
+        self.page = page
         self.flows = States()
         self._logged = -_LOG_SECONDS
         self._unlogged = 0
@@ -73,10 +78,16 @@ class Desk:
         """Return whether the packet passes; ``data`` from the IP header on, ``now`` is its Unix time."""
         started = time.perf_counter_ns()
         seen = self.book.read(data)
+        passes = self._judge(seen, data, now, started)
+        if not passes and self.page is not None:
+            self._tell(seen, data, now)
+        return passes
+
+    def _judge(self, seen, data, now, started):
         if not seen.sid:
             self.tally.add("notes_lost")
         try:
-            answer = self._ask(Packet(data, seen, now, self.flows.get(seen.flow_id, now)))
+            answer = self._ask(Packet(data, seen, now, self._flow(seen.flow_id, now)))
             if answer.scope:
                 self._block(answer, seen, now)
         except Exception:
@@ -88,6 +99,19 @@ class Desk:
             self.tally.turn()
         self.tally.add("accepted" if answer.accepts else "dropped")
         return answer.accepts
+
+    def _flow(self, number, now):
+        """The dictionary of a connection."""
+        before = self.flows.evicted
+        found = self.flows.get(number, now)
+        self.tally.add("flows_evicted", self.flows.evicted - before)
+        return found
+
+    def _tell(self, seen, data, now):
+        """Write an event: the packet was dropped."""
+        if seen.version:
+            self.page.push(DROP, seen.src, seen.dst, time_ns=int(now * 1e9), sport=seen.sport, dport=seen.dport, proto=seen.proto,
+                           sid=seen.sid, reason=_REASON, ip_len=len(data), ttl=data[8 if seen.version == 4 else 7])
 
     def _ask(self, packet):
         answer = self.function(packet)
