@@ -23,6 +23,7 @@ BENCHES = {
     "replay": "packets a second of replay over real HTTP traffic, beside Suricata where it is installed (root, some minutes)",
     "fanout": "how evenly 200 connections of one client are dealt out to 8 queues (root, about a minute)",
     "offload": "requests a second beside a flood of blocked sources, dropped in the kernel or not (root, about 3 minutes)",
+    "inspectors": "Python inspectors: beside a NetfilterQueue script, what they cost the line, bad ones (root, about 5 minutes)",
     "blocks": "the block table: look-ups, import, inserts while two processes read (some seconds)",
     "callgrind": "instructions a packet, by stage, under valgrind (some minutes)",
 }

@@ -105,8 +105,19 @@ def callgrind_section(found):
             markdown(found["modules"][:16], ("module", "instructions", "share"))]
 
 
+def inspectors_section(found):
+    """Python inspectors: the line, and what goes on beside bad ones."""
+    line = [{"arm": row["arm"], "packets/s": row["packets_per_second"], "a CPU second": row["packets_per_cpu_second"],
+             "÷ without": row["to_without"], "÷ script": row["to_script"]} for row in found["line"]]
+    beside = [{"inspector": row["arm"], "requests/s": row["per_second"], "÷ without": row["to_without"], "p99 ms": row["p99_ms"],
+               "questions": row["sent"], "arrived": row["arrived"], "given": row["given"], "accepted": row["accepted"],
+               "by policy": row["by_policy"]} for row in found["beside"]]
+    return ["## Python inspectors", f"{source(found)} Ratios of the line are of CPU time.", markdown(line, list(line[0])),
+            markdown(beside, list(beside[0]))]
+
+
 SECTIONS = {"scale": scale_section, "replay": replay_section, "userspace": userspace_section, "blocks": blocks_section,
-            "callgrind": callgrind_section}
+            "inspectors": inspectors_section, "callgrind": callgrind_section}
 
 
 # Plots

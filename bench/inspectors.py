@@ -1,0 +1,273 @@
+"""Python inspectors: what a script gains by them, what they cost the line, and what a bad one does to other traffic.
+
+Client, firewall and server are network namespaces. One run, in rounds that take each arm once:
+
+line     Packets a second of one pinned process that empties a queue of 8,000 DNS questions (DRAINS times), by the clock and by its
+         own CPU time, which other work on the machine disturbs less. Arms: the 40-line script of NetfilterQueue and dpkt
+         (bench/migration/script.py); TigerFox by the same rules (filter.rules) without an inspector, with one that no packet goes
+         to, and with 0.1 % and 1 % of the packets inspected (longnames.py). The arm with 0.1 % is the script's TigerFox form on
+         the script's traffic.
+beside   HTTP requests a second (wrk, 100 connections) while 200 questions a second go to an inspector that takes 100 ms a packet,
+         that raises on each, or that is killed every second; without one the same questions pass. Every question is counted: sent,
+         arrived, given to the inspector, answered by its policy (open).
+
+    sudo python -m bench.inspectors [--rounds 5] [--seconds 3] [--json FILE]
+"""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from bench import web
+from bench.filters import QUEUE, announced
+from bench.instance import Instance
+from bench.packets import cpu_seconds
+from bench.rounds import columns, interleave, median, parser_of, publish, table
+from bench.topology import SERVER4, Topology
+from tigerfox.errors import TigerFoxError
+
+MIGRATION = Path(__file__).resolve().parent / "migration"
+RULES = MIGRATION / "filter.rules"
+OURS_CPU, FILTER_CPU = 0, 1
+BACKLOG, DRAINS, SOCKETS = 8_000, 8, 16
+PAGE = 612
+RATE = 200                           # questions a second beside HTTP
+LONG, SHORT = "a-name-of-more-than-thirty-letters.host.example", "www.site.example"
+FORM = "long-names=bench.migration.longnames:inspect"
+LINE = {                             # arm -> (inspector, one packet in so many goes to it; 0 is none)
+    "script": (None, 1000), "without": (None, 1000), "0 %": (FORM, 0), "0.1 %": (FORM, 1000), "1 %": (FORM, 100)}
+BESIDE = {"without": None, "sleeps 100 ms": "sleeps", "raises on each": "raises", "killed every second": "accepts"}
+GOAL_LINE, GOAL_BESIDE = 0.98, 0.95
+SETTINGS = f'[queues]\nlength = 16384\n[cpu]\npin = "{FILTER_CPU}"\n[watchdog]\nstuck_seconds = 60\n[inspectors]\nlength = 64\n'
+
+
+def question(name):
+    """A DNS question."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!HHHHHH", 1, 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
+
+
+class Sender:
+    """Questions from the client, one in ``every`` with a long name (0: none)."""
+
+    def __init__(self, lab):
+        with lab.client.entered():
+            self.sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOCKETS)]
+        for one in self.sockets:
+            one.connect((SERVER4, 53))
+        self.long, self.short = question(LONG), question(SHORT)
+        self.sent = 0
+
+    def send(self, count, every):
+        """Send so many as fast as it goes."""
+        for _ in range(count):
+            self.sent += 1
+            self.sockets[self.sent % SOCKETS].send(self.long if every and self.sent % every == 0 else self.short)
+
+    def close(self):
+        """Close all sockets."""
+        for one in self.sockets:
+            one.close()
+
+
+def rows_of(lab):
+    """The kernel's rows of all queues."""
+    from tigerfox.dataplane.queue import queue_rows
+
+    with lab.firewall.entered():
+        return queue_rows()
+
+
+def wait_for_empty(lab, patience=30.0):
+    """Wait until nothing waits in any queue; the time at which it was so."""
+    from tigerfox.dataplane.queue import queue_rows
+
+    deadline = time.monotonic() + patience
+    with lab.firewall.entered():
+        while time.monotonic() < deadline:
+            if not any(row["waiting"] for row in queue_rows().values()):
+                return time.monotonic()
+            time.sleep(0.000_05)
+    raise TigerFoxError(f"the queues are not empty after {patience:g} s")
+
+
+@contextlib.contextmanager
+def instance(lab, inspector):
+    """TigerFox by the rules of the migration, with an inspector or by the same rules without one."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = RULES.read_text(encoding="utf-8")
+        rules = Path(folder, "bench.rules")
+        rules.write_text(text if inspector else text.replace(" inspect:long-names;", ""), encoding="utf-8")
+        options = ["--inspector", inspector] if inspector else []
+        with Instance(lab.firewall, Path(folder), SETTINGS, "--queues", QUEUE, "--offload", "off", *options, rules=rules,
+                      chain=False) as running:
+            yield running
+
+
+@contextlib.contextmanager
+def standing(lab, arm):
+    """One arm in line; yields the pid of who empties the queue."""
+    if arm == "script":
+        with announced(lab, sys.executable, MIGRATION / "script.py", QUEUE, cpu=FILTER_CPU) as pid:
+            yield pid
+        return
+    with instance(lab, LINE[arm][0]) as running:
+        yield running.ask("status")["workers"][0]["pid"]
+
+
+@contextlib.contextmanager
+def ours_alone():
+    """Keep off the filter's core."""
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {OURS_CPU})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
+def measure_line(lab, sender, arm):
+    """One turn of one arm: packets a second while the queue is emptied."""
+    every = LINE[arm][1]
+    with standing(lab, arm) as pid, ours_alone():
+        lab.queue_forwarded(QUEUE, match=("-p", "udp"))
+        try:
+            sender.send(2000, every)
+            wait_for_empty(lab)
+            packets = seconds = 0
+            cpu = cpu_seconds(pid)
+            for _ in range(DRAINS):
+                waiting, spent = drain(lab, sender, pid, every)
+                packets, seconds = packets + waiting, seconds + spent
+            cpu = cpu_seconds(pid) - cpu
+        finally:
+            lab.unqueue()
+    return {"packets_per_cpu_second": packets / cpu, "packets_per_second": packets / seconds}
+
+
+def drain(lab, sender, pid, every):
+    """Fill the queue while its filter rests, and let it go; packets and seconds until the filter's own queue was empty."""
+    from tigerfox.dataplane.queue import queue_rows
+
+    os.kill(pid, signal.SIGSTOP)
+    sender.send(BACKLOG, every)
+    waiting = rows_of(lab)[QUEUE]["waiting"]
+    with lab.firewall.entered():
+        begin = time.monotonic()
+        os.kill(pid, signal.SIGCONT)
+        while queue_rows()[QUEUE]["waiting"]:
+            time.sleep(0.000_05)
+        spent = time.monotonic() - begin
+    wait_for_empty(lab)
+    return waiting, spent
+
+
+def arrived(lab):
+    """Questions that have reached the server so far."""
+    listing = lab.server.run("iptables", "-t", "raw", "-nvxL", "PREROUTING").stdout
+    return int(re.search(r"^\s*(\d+).*\bDROP\b.*dpt:53", listing, re.M)[1])
+
+
+@contextlib.contextmanager
+def at_a_rate(act, seconds):
+    """Call ``act`` every so many seconds while the block lasts."""
+    over = threading.Event()
+
+    def go():
+        while not over.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def measure_beside(lab, sender, arm, seconds):
+    """One turn of one arm: wrk's figures, and what became of the questions."""
+    trouble = BESIDE[arm]
+    with instance(lab, f"long-names=bench.troubles:{trouble},open" if trouble else None) as running, \
+            contextlib.ExitStack() as stack:
+        lab.queue_forwarded(QUEUE)
+        stack.callback(lab.unqueue)
+        web.load(lab, PAGE, 1)
+        sent, came = sender.sent, arrived(lab)
+        with at_a_rate(lambda: sender.send(RATE // 20, 1), 0.05), contextlib.ExitStack() as killing:
+            if arm.startswith("killed"):
+                killing.enter_context(at_a_rate(lambda: kill(running), 1.0))
+            figure = web.load(lab, PAGE, seconds)
+        settled(running)
+        sent, came = sender.sent - sent, arrived(lab) - came
+        return figure | {"sent": sent, "arrived": came} | counted(running)
+
+
+def kill(running):
+    """Kill the inspector's process, where there is one; found without a process of our own, which would cost what is measured."""
+    supervisor = running.process.pid
+    for pid in map(int, Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().startswith("tigerfox-i"):
+                os.kill(pid, signal.SIGKILL)
+
+
+def settled(running, patience=60.0):
+    """Wait until no question waits for the inspector."""
+    deadline = time.monotonic() + patience
+    while any(row["waiting"] for row in running.ask("status")["inspectors"]):
+        if time.monotonic() > deadline:
+            raise TigerFoxError("questions wait for ever: the policy has not answered them")
+        time.sleep(0.2)
+
+
+def counted(running):
+    """What the inspector's row says."""
+    row = next(iter(running.ask("status")["inspectors"]), None)
+    if row is None:
+        return {}
+    return {"given": row["given"], "accepted": row["accepted"], "by_policy": row["policy_verdicts"], "restarts": row["restarts"]}
+
+
+def bench(rounds, seconds):
+    """(figures of the line, figures of what goes on beside) of all rounds."""
+    with Topology("tfi") as lab, web.server(lab, [PAGE]):
+        lab.server.run("iptables", "-t", "raw", "-A", "PREROUTING", "-p", "udp", "--dport", "53", "-j", "DROP")
+        sender = Sender(lab)
+        with contextlib.closing(sender):
+            line = interleave(list(LINE), rounds, lambda arm: measure_line(lab, sender, arm))
+            beside = interleave(list(BESIDE), rounds, lambda arm: measure_beside(lab, sender, arm, seconds))
+    return line, beside
+
+
+def main():
+    parser = parser_of(__doc__, 5)
+    parser.add_argument("--seconds", type=int, default=3, help="length of each turn of wrk")
+    chosen = parser.parse_args()
+    line, beside = bench(chosen.rounds, chosen.seconds)
+    rows = table(line, {"packets_per_cpu_second": 0, "packets_per_second": 0}, ("without", "script"))
+    others = table(beside, {"per_second": 0, "p99_ms": 2, "sent": 0, "arrived": 0, "given": 0, "accepted": 0, "by_policy": 0,
+                            "restarts": 0}, ("without",))
+    for row in others:
+        row["unanswered"] = median([turn["sent"] - turn["arrived"] for turn in beside[row["arm"]]], 0)
+    heads = {"arm": "line", "packets_per_second": "packets/s", "packets_per_cpu_second": "packets/CPU s", "to_without": "÷ without",
+             "to_script": "÷ script"}
+    more = {"arm": "beside", "per_second": "requests/s", "to_without": "÷ without", "p99_ms": "p99 ms", "sent": "questions",
+            "arrived": "arrived", "given": "given", "accepted": "accepted", "by_policy": "by policy", "restarts": "restarts"}
+    goals = f"ratios of the line are of CPU time; goals: 0.1 % ÷ without >= {GOAL_LINE}; requests/s ÷ without >= {GOAL_BESIDE}, " \
+            "every question answered"
+    publish("inspectors", {"seconds": chosen.seconds, "line": rows, "beside": others}, chosen,
+            "\n".join([columns(rows, heads), "", columns(others, more), goals]))
+
+
+if __name__ == "__main__":
+    main()
