@@ -262,3 +262,19 @@ def test_a_connection_in_use_does_not_give_way(replay):
     counts, stopped = replay(begun + other + rest, sessions=8, unparsed="drop")
     assert stopped.count(1) == 8 and counts["sessions_displaced"] == 0
     assert refused(counts) == 1, "of the one that came late"
+
+
+def ended(talk):
+    """A connection that both ends close."""
+    (mine, other), ends = talk.high, talk.ends
+    talk.packets += [ends.packet("c", "FA", mine, other), ends.packet("s", "FA", other, mine + 1),
+                     ends.packet("c", "A", mine + 1, other + 1)]
+    return list(talk.packets)
+
+
+def test_a_connection_that_both_ends_have_closed_holds_no_session(replay):
+    talks = [Talk(number).say(0, GET).say(1, OK + b"Content-Length: 2\r\n\r\nhi") for number in range(40)]
+    packets = [one for talk in talks for one in ended(talk)]
+    counts, stopped = replay(packets + Talk(100).say(0, ATTACK).packets, sessions=1)
+    assert counts["sessions_opened"] == 41 and counts["sessions_rejected"] == counts["sessions_displaced"] == 0
+    assert set(stopped) == {1}, "the attack, and nothing else"

@@ -233,6 +233,18 @@ cdef inline bint urgent_hides(const Scene *s) noexcept nogil:
     return s.flow.app > APP_FAILED or not s.flow.app_tried[<int>s.side]
 
 
+cdef inline bint side_over(const TcpSide *side) noexcept nogil:
+    return side.fin and side.next_seq == side.fin_seq and seq_from(side.acked, side.fin_seq) > 0
+
+
+cdef inline bint connection_over(const Flow *f) noexcept nogil:
+    """Whether both ends have confirmed each other's FIN, and all before them was inspected: neither reads any more.
+
+    A slot that is given back here is the next one to be taken, and still in the cache.
+    """
+    return f.state == FLOW_CLOSED and side_over(&f.tcp[0]) and side_over(&f.tcp[1])
+
+
 cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
     cdef StreamAnswer answer = STREAM_UNKNOWN
     cdef Stream *stream
@@ -259,6 +271,9 @@ cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
     else:
         payload_of_packet(s, own, answer <= STREAM_WAITING)
     session_end(s.d.sessions)
+    if connection_over(s.flow):
+        session_forsake(s.d.sessions, s.flow, FLOW_DEAF)
+        s.session = NULL
     if own.n == 0 or stream_reason(answer) == R_NONE:
         return R_NONE
     s.d.counts.streams_refused += 1
