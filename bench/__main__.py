@@ -1,11 +1,12 @@
 """Every bench, one after the other; figures to bench/results/NAME.json, to the terminal and to docs/figures.
 
-    sudo python -m bench [http packets ...]
+    sudo python -m bench [--rounds N] [http packets ...]
 """
 
 import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,13 +29,17 @@ BENCHES = {
     "callgrind": "instructions a packet, by stage, under valgrind (some minutes)",
 }
 
+WITHOUT_ROUNDS = ("flows", "blocks", "callgrind")
+
 
 def main():
     listing = "\n".join(f"  {name:<12}{what}" for name, what in BENCHES.items())
     parser = argparse.ArgumentParser(prog="python -m bench", description=f"{__doc__}\n{listing}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; all where none is named")
-    names = parser.parse_args().names or list(BENCHES)
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of every bench that has them, instead of its own number")
+    chosen = parser.parse_args()
+    names = chosen.names or list(BENCHES)
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         parser.error(f"no bench {unknown[0]}; there are {', '.join(BENCHES)}")
@@ -44,7 +49,10 @@ def main():
         sys.stdout.write(f"== {name}: {BENCHES[name]}\n")
         sys.stdout.flush()
         command = [sys.executable, "-m", f"bench.{name}", "--json", str(RESULTS / f"{name}.json")]
+        command += ["--rounds", str(chosen.rounds)] if chosen.rounds and name not in WITHOUT_ROUNDS else []
+        began = time.monotonic()
         failed += subprocess.run(command, cwd=ROOT, check=False).returncode != 0
+        sys.stdout.write(f"({time.monotonic() - began:.0f} s)\n\n")
     failed += subprocess.run([sys.executable, "-m", "bench.report"], cwd=ROOT, check=False).returncode != 0
     sys.exit(1 if failed else 0)
 

@@ -21,10 +21,12 @@ HEADS = {"what": "arm", "per_second": "per second", "gbit_s": "Gbit/s", "to_none
          "p50_ms": "p50 ms", "p99_ms": "p99 ms", "us_a_packet": "CPU µs a packet", "user_us": "of it in user space",
          "packets_a_request": "packets a request", "errors": "errors", "queued": "packets queued", "retransmits": "sent again",
          "p50": "p50 µs", "p99": "p99 µs", "p99.9": "p99.9 µs", "filter_p50": "filter's p50 µs", "filter_p99": "filter's p99 µs",
-         "filter_p99.9": "filter's p99.9 µs", "packets": "packets", "lost": "lost", "arm": "arm", "drain_clock": "drain, packets/s",
+         "filter_p99.9": "filter's p99.9 µs", "packets": "packets", "lost": "lost", "late": "sent late", "arm": "arm", "drain_clock": "drain, packets/s",
          "drain_clock_ratio": "ratio", "drain_cpu": "drain, a CPU second", "drain_cpu_ratio": "ratio", "flood_clock": "flood, packets/s",
          "flood_clock_ratio": "ratio", "size": "size", "ns": "ns", "hit_ns": "ns when found", "megabytes": "MB",
-         "compile_s": "compiled in s", "module": "module", "instructions": "instructions a packet", "share": "share"}
+         "compile_s": "compiled in s", "module": "module", "instructions": "instructions a packet", "share": "share", "to_no flood": "÷ no flood",
+         "to_flood, dropped in raw": "÷ dropped in raw", "user_space_per_second": "of the flood in user space, packets/s",
+         "kernel_per_second": "dropped by the kernel's sets, packets/s"}
 TABLES = {                           # bench -> title, columns
     "http": ("HTTP requests a second", ("what", "per_second", "to_none", "to_accept", "p50_ms", "p99_ms", "us_a_packet", "user_us",
                                         "errors")),
@@ -32,9 +34,11 @@ TABLES = {                           # bench -> title, columns
                                              "errors")),
     "bulk": ("One bulk TCP stream", ("what", "gbit_s", "to_none", "to_accept", "queued", "retransmits")),
     "latency": ("From queue to verdict at half load", ("what", "p50", "p99", "p99.9", "filter_p50", "filter_p99", "filter_p99.9",
-                                                       "packets", "lost")),
+                                                       "packets", "lost", "late")),
     "packets": ("64-byte UDP packets on one core", ("arm", "drain_clock", "drain_clock_ratio", "drain_cpu", "drain_cpu_ratio",
                                                     "flood_clock", "flood_clock_ratio")),
+    "offload": ("Requests beside a flood of blocked sources", ("arm", "per_second", "to_no flood", "to_flood, dropped in raw", "p99_ms",
+                                                               "user_space_per_second", "kernel_per_second")),
 }
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from bench.machine import machine
+from tigerfox.errors import TigerFoxError
 
 
 def interleave(names, rounds, measure, warm=0):
@@ -58,11 +59,20 @@ def table(found, figures, bases):
 
 def parser_of(doc, rounds=None):
     """The parser that every bench begins with: its docstring as help, --json, and --rounds where it has rounds."""
+    sys.excepthook = say_why
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="write the figures there, - for standard output")
     if rounds:
         parser.add_argument("--rounds", type=int, default=rounds, help=f"each with every arm (default {rounds})")
     return parser
+
+
+def say_why(kind, error, trace):
+    """What ends a bench: one line where it is a tool that is missing or a queue that is taken, else the trace."""
+    if issubclass(kind, TigerFoxError):
+        sys.stderr.write(f"{error}\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def publish(name, figures, chosen, text):
