@@ -71,6 +71,16 @@ def test_skew(packets, state, word):
     assert state == OK or "--fanout flow" in finding.mend
 
 
+@pytest.mark.parametrize("fanout, why, mend", [
+    (None, "addresses only", "--fanout flow"), ("balance", "addresses only", "--fanout flow"), ("cpu", "took them in", "ethtool"),
+    ("hash", "a hash", "mark_mask"), ("flow", "carry far more", "More queues"),
+])
+def test_skew_blames_what_deals_the_packets(fanout, why, mend):
+    found = running([0, 0, 0, 5000]) | {"fanout": fanout}
+    finding = next(item for item in doctor.judge_status(found) if item.name == "queue skew")
+    assert finding.state == WARN and why in finding.detail and mend in finding.mend
+
+
 def test_losses_and_idle_workers_are_named():
     workers, losses, _ = doctor.judge_status(running([5, 5], "backing off", {"queue_dropped": 7, "user_dropped": 0}))
     assert workers.state == FAIL and "queue 1: backing off" in workers.detail

@@ -18,6 +18,16 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 SKEW_LIMIT = 1.3                     # busiest queue ÷ mean of the queues
 SKEW_PACKETS = 1000                  # fewer say nothing about the skew
 BYTES_PER_BLOCK = 128                # of shared memory, a generous estimate with all tables
+_SKEWS = {                           # how packets are dealt to the queues -> why that is uneven, and what mends it
+    "balance": ("--queue-balance deals by addresses only, so one client to one server stays on one queue",
+                "Deal by connection, in turn: tigerfox start --fanout flow"),
+    "cpu": ("packets stay with the CPU that took them in", "Spread the interface's interrupts (ethtool -L, -X), or deal by "
+            "connection: tigerfox start --fanout flow"),
+    "hash": ("a hash of addresses and ports is uneven where connections are few",
+             'Deal in turn: [netfilter] mark_mask = "0x00ff0000", or other bits of the connection mark that are free'),
+    "flow": ("as many connections on each, but some carry far more than others", "More queues part them further; a single "
+             "connection stays on one queue"),
+}
 _SYMBOLS = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
 
 
@@ -165,7 +175,8 @@ def _running(run_dir):
 
 def judge_status(found):
     """Return the findings about the workers, the losses and the skew of the queues in a status (see telemetry/status.py)."""
-    return [_workers(found["workers"]), _losses(found["losses"]), _skew([worker["packets"] for worker in found["workers"]])]
+    packets = [worker["packets"] for worker in found["workers"]]
+    return [_workers(found["workers"]), _losses(found["losses"]), _skew(packets, found.get("fanout"))]
 
 
 def _workers(workers):
@@ -185,17 +196,15 @@ def _losses(losses):
                    f"`tigerfox status` says of which queue. {mend}.")
 
 
-def _skew(packets):
+def _skew(packets, fanout):
     total = sum(packets)
     if len(packets) < 2 or total < SKEW_PACKETS:
         return Finding("Instance", "queue skew", OK, f"{total} packets on {len(packets)} queues: too few to judge")
     skew = max(packets) * len(packets) / total
     if skew <= SKEW_LIMIT:
         return Finding("Instance", "queue skew", OK, f"the busiest queue has {skew:.2f} times the mean")
-    return Finding("Instance", "queue skew", WARN,
-                   f"the busiest queue has {skew:.2f} times the mean: --queue-balance deals by addresses only, so one "
-                   "client to one server stays on one queue",
-                   "Deal by connection, in turn: tigerfox start --fanout flow")
+    why, mend = _SKEWS[fanout or "balance"]
+    return Finding("Instance", "queue skew", WARN, f"the busiest queue has {skew:.2f} times the mean: {why}", mend)
 
 
 def _read(path):

@@ -61,6 +61,7 @@ class Mirror:
         self._slots = {}             # slot: (key, expires), as the table was told
         self._held = {}              # key: expires, of what is in the kernel
         self._used = dict.fromkeys(SETS, 0)
+        self._crowded = set()        # keys that found their set full
         self._count = None
         self._generation = None
         self._reconciled = -RECONCILE_SECONDS
@@ -75,6 +76,11 @@ class Mirror:
     @property
     def enforced(self):
         return len(self._held)
+
+    @property
+    def no_room(self):
+        """How many blocks are not in the kernel because their set is full."""
+        return len(self._crowded)
 
     def turn(self):
         """Look once; return whether something was to do. What the kernel refuses is kept in ``error`` and tried again."""
@@ -109,6 +115,7 @@ class Mirror:
         if self._dirty:
             return True              # the reconciliation does all of it
         now = time.time()
+        self._crowded -= gone
         jobs = [(key, self._held[key], 0) for key in gone if key in self._held]
         jobs += [(key, self._held.get(key, 0), expires) for key, expires in fresh.items()
                  if expires > now and self._held.get(key) != expires]
@@ -143,6 +150,7 @@ class Mirror:
                 if fits:
                     added += [(name, part, left) for part in parts]
                 after.append((key, wanted if fits else 0))
+                (self._crowded.add if wanted > now and parts and not fits else self._crowded.discard)(key)
             self._commit(removed, added)
             for key, expires in after:
                 if expires:
@@ -168,7 +176,7 @@ class Mirror:
         for key, expires in self._slots.values():
             if expires > now:
                 wanted[key] = max(expires, wanted.get(key, 0))
-        self._held, self._used, removed = {}, dict.fromkeys(SETS, 0), []
+        self._held, self._used, self._crowded, removed = {}, dict.fromkeys(SETS, 0), set(), []
         for key, expires in wanted.items():
             name, parts = elements(key)
             lefts = [found[name].pop(part, 0) for part in parts]
@@ -208,7 +216,7 @@ def _report(mirror, link, instance):
     with contextlib.suppress(OSError):
         counters = link.counters()
     packets = {name: counters.get(name, (0, 0))[0] for name in SCOPES.values()}
-    content = {"declared": mirror.declared, "enforced": mirror.enforced, "packets": packets,
+    content = {"declared": mirror.declared, "enforced": mirror.enforced, "no_room": mirror.no_room, "packets": packets,
                "bytes": sum(count[1] for count in counters.values()), "reconciliations": mirror.reconciliations,
                "error": mirror.error, "pid": os.getpid()}
     with contextlib.suppress(OSError):

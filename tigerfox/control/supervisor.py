@@ -277,10 +277,18 @@ class Supervisor:
     def _write_settings(self):
         write_atomically(self.instance.settings, json.dumps(self.about() | {"settings": as_dict(self.config)}))
 
+    def _fanout(self):
+        """How our own chain deals packets to the queues; None where it is not ours."""
+        netfilter = self.config.netfilter
+        if not self.hooked or netfilter.fanout != "flow":
+            return netfilter.fanout if self.hooked else None
+        return "hash" if netfilter.mark_mask == "none" else "flow"
+
     def about(self):
         """Return what is known here and in no shared memory."""
         return {"version": __version__, "pid": os.getpid(), "started": self.started, "generation": self.generation,
                 "rules": self.loaded.rules, "left_out": self.loaded.refused, "hooked": self.hooked,
+                "fanout": self._fanout(),
                 "queues": [seat.number for seat in self.seats]}
 
     # Requests

@@ -52,9 +52,13 @@ def status(run_dir=None):
 
 
 def _bypass(totals, left):
-    """Connections that no rule can match any more, their directions, and what the kernel accepted of them (None: unknown)."""
-    return {"flows": totals["bypassed_flows"], "directions": totals["bypass_marks"], "packets": left and left["packets"],
-            "bytes": left and left["bytes"]}
+    """Connections that no rule can match any more, packets that took the mark to them, and what the kernel accepted of them.
+
+    None: unknown. Connections are known where the rules look at more than headers; packets that waited in the queue together
+    take the mark more than once.
+    """
+    return {"flows": totals["bypassed_flows"] if totals["flows_created"] else None, "marks": totals["bypass_marks"],
+            "packets": left and left["packets"], "bytes": left and left["bytes"]}
 
 
 def _chain_counts(instance):
@@ -118,7 +122,7 @@ def collect(about, pages, blocks, rates, rows, reports, states):
         "rules": {name: about.get(name) for name in ("rules", "generation", "left_out")},
         "blocks": blocks.counters(), "offload": offload, "rates": rates.counters(),
         "events": {"written": sum(counts["events_written"] for counts in snapshots.values()), "eve": eve},
-        "iptables": about.get("hooked"), "inspectors": reports.get("inspectors", []),
+        "iptables": about.get("hooked"), "fanout": about.get("fanout"), "inspectors": reports.get("inspectors", []),
     }
 
 
@@ -240,7 +244,14 @@ def _offload_line(offload):
     kinds = ", ".join(f"{name} {count:,}" for name, count in packets.items() if count)
     return (f"offload {offload['enforced']:,} of {offload['declared']:,} blocks enforced in the kernel, dropped there "
             f"{sum(packets.values()):,} packets" + (f" ({kinds})" if kinds else "")
+            + (f"; no room for {offload['no_room']:,}" if offload.get("no_room") else "")
             + (f"; {offload['error']}" if offload["error"] else ""))
+
+
+def _bypass_line(bypass, seen):
+    known = "" if bypass["flows"] is None else f", {bypass['flows']:,} connections"
+    left = "" if bypass["packets"] is None else f"; accepted there {bypass['packets']:,} packets, {bypass['bytes']:,} bytes"
+    return f"bypass of {seen:,} packets seen {bypass['marks']:,} left the rest to the kernel{known}{left}"
 
 
 def _table_lines(found):
@@ -250,6 +261,8 @@ def _table_lines(found):
              f"rates  {rates['used']:,} of {rates['size']:,}, gave way {rates['displaced']:,}, "
              f"refused {rates['rejected']:,}"]
     lines.append(_offload_line(found["offload"]))
+    if found.get("bypass", {}).get("marks"):
+        lines.append(_bypass_line(found["bypass"], found["totals"]["packets"]))
     if found["totals"]["flows_created"]:
         lines.append(_inspection_line(found["totals"]))
     if any(found["totals"][name] for name in found["totals"] if name.startswith("fragments_")):
