@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.topology import SERVER4, Topology
-from tests.inspectors.test_shipped import letters
+from tests.inspectors.test_shipped_inspectors import letters
 from tests.inspectors.timeline import RULES, SHIPPED, hello, query
 from tests.netns.test_supervisor_live import PATIENCE, Running, wait_for
 

@@ -278,3 +278,15 @@ def test_a_connection_that_both_ends_have_closed_holds_no_session(replay):
     counts, stopped = replay(packets + Talk(100).say(0, ATTACK).packets, sessions=1)
     assert counts["sessions_opened"] == 41 and counts["sessions_rejected"] == counts["sessions_displaced"] == 0
     assert set(stopped) == {1}, "the attack, and nothing else"
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_request_goes_not_on_behind_a_fin(replay, confirmed):
+    """A FIN that may not reach the server (a small TTL) is not a way to have the rest of a request read by it alone."""
+    talk = Talk(1).say(0, BEGUN)
+    talk.packets.append(talk.ends.packet("c", "FA", talk.high[0], talk.high[1]))
+    if confirmed:
+        talk.packets.append(talk.ends.packet("s", "A", talk.high[1], talk.high[0] + 1))
+    again = talk.ends.packet("c", "PA", talk.high[0] - len(BEGUN), talk.high[1], BEGUN)
+    counts, _ = replay([*talk.packets, again, talk.say(0, REST).packets[-2]], unparsed="drop")
+    assert counts["reasons"][reason_number("stream_outside")] == counts["dropped"] == 1

@@ -245,6 +245,12 @@ cdef inline bint connection_over(const Flow *f) noexcept nogil:
     return f.state == FLOW_CLOSED and side_over(&f.tcp[0]) and side_over(&f.tcp[1])
 
 
+cdef inline bint closed_before(const Scene *s, const Bytes *own) noexcept nogil:
+    """Payload behind a FIN that ended a message in its middle: its receiver ignores it, or never had that FIN."""
+    return (own.n and s.session.closed[<int>s.side]
+            and seq_from(s.p.tcp_seq + own.n, s.session.closed_seq[<int>s.side]) > 0)
+
+
 cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
     cdef StreamAnswer answer = STREAM_UNKNOWN
     cdef Stream *stream
@@ -259,6 +265,10 @@ cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
         payload_of_packet(s, own, False)
         return R_STREAM_SESSIONS if s.refused else R_NONE
     s.session.seen_ns = s.flow.last_ns
+    if closed_before(s, own):
+        s.d.counts.streams_refused += 1
+        payload_of_packet(s, own, False)
+        return R_STREAM_OUTSIDE
     session_begin(s.d.sessions, s.session)
     stream = &s.session.streams[<int>s.side]
     answer = stream_take(stream, session_window(s.session, s.side), s.flow, s.side, s.p, s.d.depth)

@@ -192,7 +192,9 @@ cdef void http_run(Scene *s, const uint8_t *data, uint32_t n, bint ended, uint64
     s.memory = session_http_memory(s.session, s.side)
     http_read(s, data, n, offset)
     if ended and s.session.app == APP_HTTP and not s.session.app_done[<int>s.side]:
-        http_close(&s.session.http, <HttpDirection><int>s.side, &s.memory, s.d.sessions.pool)
+        if http_close(&s.session.http, <HttpDirection><int>s.side, &s.memory, s.d.sessions.pool) == HTTP_COMPLETE:
+            s.session.closed[<int>s.side] = 1
+            s.session.closed_seq[<int>s.side] = s.flow.tcp[<int>s.side].fin_seq
         http_judge(s)
     s.http = NULL
 

@@ -51,7 +51,9 @@ cdef struct Session:             # plain data, at the start of its slot; its wor
     uint8_t app_done[2]          # the parser wants no more of this side
     uint8_t tunnels              # how often another protocol began behind HTTP
     uint8_t broken               # its worker was killed while it changed this
-    uint8_t spare[3]
+    uint8_t closed[2]            # a FIN ended this side's HTTP message before its end
+    uint8_t spare
+    uint32_t closed_seq[2]       # where
     uint64_t seen_ns             # Unix time of the last packet that was judged with it
     Stream streams[2]
     Waiting stream_waiting[2]
