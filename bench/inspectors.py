@@ -27,9 +27,9 @@ import time
 from pathlib import Path
 
 from bench import web
-from bench.filters import QUEUE, announced
+from bench.filters import QUEUE, announced, queue_row
 from bench.instance import Instance
-from bench.packets import cpu_seconds
+from bench.packets import cpu_seconds, wait_until
 from bench.rounds import columns, interleave, median, parser_of, publish, table
 from bench.topology import SERVER4, Topology
 from tigerfox.errors import TigerFoxError
@@ -76,14 +76,6 @@ class Sender:
         """Close all sockets."""
         for one in self.sockets:
             one.close()
-
-
-def rows_of(lab):
-    """The kernel's rows of all queues."""
-    from tigerfox.dataplane.queue import queue_rows
-
-    with lab.firewall.entered():
-        return queue_rows()
 
 
 def wait_for_empty(lab, patience=30.0):
@@ -155,17 +147,11 @@ def measure_line(lab, sender, arm):
 
 def drain(lab, sender, pid, every):
     """Fill the queue while its filter rests, and let it go; packets and seconds until the filter's own queue was empty."""
-    from tigerfox.dataplane.queue import queue_rows
-
     os.kill(pid, signal.SIGSTOP)
     sender.send(BACKLOG, every)
-    waiting = rows_of(lab)[QUEUE]["waiting"]
-    with lab.firewall.entered():
-        begin = time.monotonic()
-        os.kill(pid, signal.SIGCONT)
-        while queue_rows()[QUEUE]["waiting"]:
-            time.sleep(0.000_05)
-        spent = time.monotonic() - begin
+    waiting, begin = queue_row(lab)["waiting"], time.monotonic()
+    os.kill(pid, signal.SIGCONT)
+    spent = wait_until(lab, lambda row: not row["waiting"], 30.0, "emptying the queue") - begin
     wait_for_empty(lab)
     return waiting, spent
 

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.filters import build
+from bench.filters import QUEUE, build, queue_row
 from bench.rounds import interleave, median, parser_of, publish, ratio
 from bench.topology import SERVER4, Topology
 from tigerfox.errors import TigerFoxError
@@ -33,7 +33,6 @@ BACKLOG = 8_000
 DRAINS = 12
 QUEUE_LENGTH = 65_536
 COPY_RANGE = 128
-QUEUE = 0
 POLL_SECONDS = 0.000_05
 RULES = HERE.parent / "rules" / "bench-24.rules"
 GOAL = 0.95
@@ -87,14 +86,6 @@ def compiled_image(path):
     from tigerfox.ruleset.compile import compile_rules
 
     return compile_rules(load_rules([path]).rules).image
-
-
-def queue_row(topology):
-    """The kernel's row of the measured queue, as a dict; empty when it is not bound."""
-    from tigerfox.dataplane.queue import queue_rows
-
-    with topology.firewall.entered():
-        return queue_rows().get(QUEUE, {})
 
 
 def wait_until(topology, holds, seconds, what):

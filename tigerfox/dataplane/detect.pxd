@@ -18,8 +18,8 @@ cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept no
 # left before.
 cdef bint detect_bypass(Detect *d) noexcept nogil
 
-# A pass rule decided on the packet inspected last; `passed`: on the rest of its flow too, which is not looked into again.
-cdef void detect_pass(Detect *d, bint passed) noexcept nogil
+# A pass rule decided on the packet inspected last, and on the rest of its flow, which is not looked into again.
+cdef void detect_pass(Detect *d) noexcept nogil
 
 # Give back what flows that are over have held; a few at a time.
 cdef void detect_tidy(Detect *d, uint64_t now_ns) noexcept nogil

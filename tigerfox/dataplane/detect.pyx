@@ -173,7 +173,6 @@ cdef void session_forsake(Sessions *t, Flow *f, FlowFlag why) noexcept nogil:
 
 cdef Session *session_make(Scene *s) noexcept nogil:
     """A session for a flow that never had one, another flow's idle one where none is free; NULL where there is none."""
-    cdef uint32_t number = flow_number(s.d.flows, s.flow)
     cdef Session *idle
     cdef Flow *other
     if s.flow.flags & FLOW_FORGOTTEN:
@@ -183,7 +182,7 @@ cdef Session *session_make(Scene *s) noexcept nogil:
         other = flow_at(s.d.flows, idle.flow) if idle != NULL else NULL
         if other != NULL and session_of(s.d.sessions, other) == idle:
             session_forsake(s.d.sessions, other, FLOW_FORGOTTEN)
-    return session_open(s.d.sessions, s.flow, number)
+    return session_open(s.d.sessions, s.flow, flow_number(s.d.flows, s.flow))
 
 
 cdef inline Session *session_find(Scene *s, const Bytes *own) noexcept nogil:
@@ -251,13 +250,18 @@ cdef inline bint closed_before(const Scene *s, const Bytes *own) noexcept nogil:
             and seq_from(s.p.tcp_seq + own.n, s.session.closed_seq[<int>s.side]) > 0)
 
 
+cdef Reason segment_refuse(Scene *s, const Bytes *own, Reason why) noexcept nogil:
+    """A segment that its stream is not to take: judged by itself."""
+    s.d.counts.streams_refused += 1
+    payload_of_packet(s, own, False)
+    return why
+
+
 cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
     cdef StreamAnswer answer = STREAM_UNKNOWN
     cdef Stream *stream
     if urgent_hides(s):
-        s.d.counts.streams_refused += 1
-        payload_of_packet(s, own, False)
-        return R_STREAM_URGENT
+        return segment_refuse(s, own, R_STREAM_URGENT)
     s.session = session_find(s, own)
     if s.session == NULL:
         if own.n and s.d.rules.needs_streams:
@@ -266,9 +270,7 @@ cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
         return R_STREAM_SESSIONS if s.refused else R_NONE
     s.session.seen_ns = s.flow.last_ns
     if closed_before(s, own):
-        s.d.counts.streams_refused += 1
-        payload_of_packet(s, own, False)
-        return R_STREAM_OUTSIDE
+        return segment_refuse(s, own, R_STREAM_OUTSIDE)
     session_begin(s.d.sessions, s.session)
     stream = &s.session.streams[<int>s.side]
     answer = stream_take(stream, session_window(s.session, s.side), s.flow, s.side, s.p, s.d.depth)
@@ -357,8 +359,8 @@ cdef void flow_leave(Detect *d, Flow *f) noexcept nogil:
     session_forsake(d.sessions, f, FLOW_DEAF)
 
 
-cdef void detect_pass(Detect *d, bint passed) noexcept nogil:
-    if passed and d.flow != NULL:
+cdef void detect_pass(Detect *d) noexcept nogil:
+    if d.flow != NULL:
         flow_leave(d, d.flow)
         d.flow.flags |= FLOW_PASSED
 

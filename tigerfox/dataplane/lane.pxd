@@ -179,7 +179,8 @@ cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept
 cdef inline Reason layer_decide(Lane *lane, Layer *layer) noexcept nogil:
     """From the rules that hold to a decision, for the flow of the packet too where a pass rule means it."""
     verdict_decide(lane.rules, lane.rates, layer.packet, &layer.decision)
-    detect_pass(lane.detect, layer.decision.pass_flow)
+    if layer.decision.pass_flow:
+        detect_pass(lane.detect)
     return layer.decision.reason if layer.decision.reason != R_NONE else R_NO_VERDICT
 
 
@@ -244,17 +245,18 @@ cdef inline void packet_hand_over(Lane *lane, Packet *p) noexcept nogil:
     """A packet that passes goes to the inspector that a rule of it names, else to the one that its connection is marked for."""
     cdef Flow *f = lane.detect.flow
     cdef const Decision *d = &lane.outer.decision
+    cdef uint32_t number, sid
     if lane.desks.count == 0:
         return
     if lane.outer.packet.flags & PACKET_TUNNEL and lane.inner.decision.inspector:
         d = &lane.inner.decision
     if f != NULL and d.inspector and d.inspect_flow:
         f.inspector, f.inspect_sid = <uint8_t>d.inspector, d.inspect_sid
-    if d.inspector and d.inspector <= lane.desks.count:
-        p.handover = handover_note(&lane.desks, d.inspector, p, d.inspect_sid, f, lane.detect.side)
-        p.verdict = VERDICT_QUEUE
-    elif f != NULL and f.inspector and f.inspector <= lane.desks.count:
-        p.handover = handover_note(&lane.desks, f.inspector, p, f.inspect_sid, f, lane.detect.side)
+    number, sid = d.inspector, d.inspect_sid
+    if not 0 < number <= lane.desks.count and f != NULL:
+        number, sid = f.inspector, f.inspect_sid
+    if 0 < number <= lane.desks.count:
+        p.handover = handover_note(&lane.desks, number, p, sid, f, lane.detect.side)
         p.verdict = VERDICT_QUEUE
 
 

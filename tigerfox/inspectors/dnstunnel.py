@@ -15,6 +15,7 @@ from collections import Counter
 
 from tigerfox.inspectors.answer import DROP, Answer, block
 from tigerfox.inspectors.flowstates import States
+from tigerfox.inspectors.names import is_within
 from tigerfox.inspectors.packet import TCP, Packet
 from tigerfox.inspectors.segments import Segments
 
@@ -62,7 +63,7 @@ class DnsTunnel:
 
     def __call__(self, packet: Packet) -> Answer | None:
         name = self._name(packet)
-        if not name or self._is_trusted(name):
+        if not name or is_within(name, self.trusted):
             return None
         domain = registered(name)
         state = self.domains.get(domain, packet.time)
@@ -78,10 +79,6 @@ class DnsTunnel:
             return question(packet.payload)
         data = self.connections.get(packet.flow_id, packet.time).add(packet)
         return question(data[2:]) if len(data) > 2 and len(data) >= 2 + int.from_bytes(data[:2], "big") else ""
-
-    def _is_trusted(self, name: str) -> bool:
-        labels = name.split(".")
-        return any(".".join(labels[at:]) in self.trusted for at in range(len(labels)))
 
 
 def question(data: bytes) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tigerfox.inspectors.answer import DROP, Answer, block
 from tigerfox.inspectors.flowstates import States
+from tigerfox.inspectors.names import is_within
 from tigerfox.inspectors.packet import TCP, Packet
 from tigerfox.inspectors.segments import Segments
 
@@ -36,8 +37,7 @@ class NameList:
         self._looked = time.monotonic()
 
     def __contains__(self, name: str) -> bool:
-        labels = name.lower().rstrip(".").split(".")
-        return any(".".join(labels[at:]) in self.names for at in range(len(labels)))
+        return is_within(name.lower().rstrip("."), self.names)
 
     def refresh(self) -> None:
         """Read the file again where it has changed; what is wrong with it is said once a change."""
