@@ -251,12 +251,12 @@ def prepare(names, folder):
     return ready, missing
 
 
-def queue_row(lab):
-    """The kernel's row of the queue, as a dict; empty when it is not bound."""
+def queue_row(lab, number=QUEUE):
+    """The kernel's row of a queue, as a dict; empty when it is not bound."""
     from tigerfox.dataplane.queue import queue_rows
 
     with lab.firewall.entered():
-        return queue_rows().get(QUEUE, {})
+        return queue_rows().get(number, {})
 
 
 def cpu_times(pid):

@@ -1,12 +1,13 @@
 """Python inspectors: what a script gains by them, what they cost the line, and what a bad one does to other traffic.
 
-Client, firewall and server are network namespaces. One run, in rounds that take each arm once:
+Client, firewall and server are network namespaces. One run, in rounds:
 
-line     Packets a second of one pinned process that empties a queue of 8,000 DNS questions (DRAINS times), by the clock and by its
-         own CPU time, which other work on the machine disturbs less. Arms: the 40-line script of NetfilterQueue and dpkt
+line     Packets a second of one pinned process that empties a queue of 8,000 DNS questions, by the clock and by its own CPU time,
+         which other work on the machine disturbs less. Arms: the 40-line script of NetfilterQueue and dpkt
          (bench/migration/script.py); TigerFox by the same rules (filter.rules) without an inspector, with one that no packet goes
          to, and with 0.1 % and 1 % of the packets inspected (longnames.py). The arm with 0.1 % is the script's TigerFox form on
-         the script's traffic.
+         the script's traffic. In a round all of them stand at queues of their own, with real-time priority on one core, and the
+         arms empty theirs in turn, DRAINS times each, so that what is compared is fractions of a second apart.
 beside   HTTP requests a second (wrk, 100 connections) while 200 questions a second go to an inspector that takes 100 ms a packet,
          that raises on each, or that is killed every second; without one the same questions pass. Every question is counted: sent,
          arrived, given to the inspector, answered by its policy (open).
@@ -27,7 +28,7 @@ import time
 from pathlib import Path
 
 from bench import web
-from bench.filters import QUEUE, announced, queue_row
+from bench.filters import announced, queue_row, seat
 from bench.instance import Instance
 from bench.packets import cpu_seconds, wait_until
 from bench.rounds import columns, interleave, median, parser_of, publish, table
@@ -38,12 +39,13 @@ MIGRATION = Path(__file__).resolve().parent / "migration"
 RULES = MIGRATION / "filter.rules"
 OURS_CPU, FILTER_CPU = 0, 1
 BACKLOG, DRAINS, SOCKETS = 8_000, 8, 16
+PLAIN, INSPECTED, SCRIPT, HANDED_OVER = 0, 1, 2, 100      # queues: without an inspector, with one, the script's, the inspector's
 PAGE = 612
 RATE = 200                           # questions a second beside HTTP
 LONG, SHORT = "a-name-of-more-than-thirty-letters.host.example", "www.site.example"
 FORM = "long-names=bench.migration.longnames:inspect"
-LINE = {                             # arm -> (inspector, one packet in so many goes to it; 0 is none)
-    "script": (None, 1000), "without": (None, 1000), "0 %": (FORM, 0), "0.1 %": (FORM, 1000), "1 %": (FORM, 100)}
+LINE = {                             # arm -> (its queue, one packet in so many has a long name; 0 is none)
+    "script": (SCRIPT, 1000), "without": (PLAIN, 1000), "0 %": (INSPECTED, 0), "0.1 %": (INSPECTED, 1000), "1 %": (INSPECTED, 100)}
 BESIDE = {"without": None, "sleeps 100 ms": "sleeps", "raises on each": "raises", "killed every second": "accepts"}
 GOAL_LINE, GOAL_BESIDE = 0.98, 0.95
 SETTINGS = f'[queues]\nlength = 16384\n[cpu]\npin = "{FILTER_CPU}"\n[watchdog]\nstuck_seconds = 60\n[inspectors]\nlength = 64\n'
@@ -78,41 +80,33 @@ class Sender:
             one.close()
 
 
-def wait_for_empty(lab, patience=30.0):
-    """Wait until nothing waits in any queue; the time at which it was so."""
-    from tigerfox.dataplane.queue import queue_rows
-
-    deadline = time.monotonic() + patience
-    with lab.firewall.entered():
-        while time.monotonic() < deadline:
-            if not any(row["waiting"] for row in queue_rows().values()):
-                return time.monotonic()
-            time.sleep(0.000_05)
-    raise TigerFoxError(f"the queues are not empty after {patience:g} s")
-
-
 @contextlib.contextmanager
-def instance(lab, inspector):
-    """TigerFox by the rules of the migration, with an inspector or by the same rules without one."""
+def instance(lab, inspector, number=PLAIN):
+    """TigerFox at a queue by the rules of the migration, with an inspector or by the same rules without one."""
     with tempfile.TemporaryDirectory() as folder:
         text = RULES.read_text(encoding="utf-8")
         rules = Path(folder, "bench.rules")
         rules.write_text(text if inspector else text.replace(" inspect:long-names;", ""), encoding="utf-8")
         options = ["--inspector", inspector] if inspector else []
-        with Instance(lab.firewall, Path(folder), SETTINGS, "--queues", QUEUE, "--offload", "off", *options, rules=rules,
+        with Instance(lab.firewall, Path(folder), SETTINGS, "--queues", number, "--offload", "off", *options, rules=rules,
                       chain=False) as running:
             yield running
 
 
 @contextlib.contextmanager
-def standing(lab, arm):
-    """One arm in line; yields the pid of who empties the queue."""
-    if arm == "script":
-        with announced(lab, sys.executable, MIGRATION / "script.py", QUEUE, cpu=FILTER_CPU) as pid:
-            yield pid
-        return
-    with instance(lab, LINE[arm][0]) as running:
-        yield running.ask("status")["workers"][0]["pid"]
+def standing(lab):
+    """All filters of the line, each at its queue; yields the pid that serves each queue."""
+    with instance(lab, None, PLAIN) as plain, instance(lab, FORM, INSPECTED) as inspected, \
+            announced(lab, sys.executable, MIGRATION / "script.py", SCRIPT, cpu=FILTER_CPU) as script:
+        pids = {PLAIN: worker_of(plain), INSPECTED: worker_of(inspected), SCRIPT: script}
+        for pid in pids.values():
+            seat(pid, {FILTER_CPU})
+        yield pids
+
+
+def worker_of(running):
+    """The pid of an instance's only worker."""
+    return running.ask("status")["workers"][0]["pid"]
 
 
 @contextlib.contextmanager
@@ -126,34 +120,29 @@ def ours_alone():
         os.sched_setaffinity(0, everywhere)
 
 
-def measure_line(lab, sender, arm):
-    """One turn of one arm: packets a second while the queue is emptied."""
-    every = LINE[arm][1]
-    with standing(lab, arm) as pid, ours_alone():
-        lab.queue_forwarded(QUEUE, match=("-p", "udp"))
-        try:
-            sender.send(2000, every)
-            wait_for_empty(lab)
-            packets = seconds = 0
-            cpu = cpu_seconds(pid)
-            for _ in range(DRAINS):
-                waiting, spent = drain(lab, sender, pid, every)
-                packets, seconds = packets + waiting, seconds + spent
-            cpu = cpu_seconds(pid) - cpu
-        finally:
-            lab.unqueue()
-    return {"packets_per_cpu_second": packets / cpu, "packets_per_second": packets / seconds}
+def measure_line(lab, sender, rounds):
+    """All turns of all arms: packets a second while a queue is emptied."""
+    found = {arm: [] for arm in LINE}
+    for _ in range(rounds):
+        with standing(lab) as pids, ours_alone():
+            for arm, turns in interleave(list(LINE), DRAINS, lambda arm: drain(lab, sender, pids, *LINE[arm]), warm=1).items():
+                found[arm] += turns
+    return found
 
 
-def drain(lab, sender, pid, every):
-    """Fill the queue while its filter rests, and let it go; packets and seconds until the filter's own queue was empty."""
+def drain(lab, sender, pids, number, every):
+    """Fill a queue while its filter rests, and let it go, until the queue is empty and what was handed over is answered."""
+    pid = pids[number]
+    lab.queue_forwarded(number, match=("-p", "udp"))
     os.kill(pid, signal.SIGSTOP)
     sender.send(BACKLOG, every)
-    waiting, begin = queue_row(lab)["waiting"], time.monotonic()
+    waiting, cpu, begin = queue_row(lab, number)["waiting"], cpu_seconds(pid), time.monotonic()
     os.kill(pid, signal.SIGCONT)
-    spent = wait_until(lab, lambda row: not row["waiting"], 30.0, "emptying the queue") - begin
-    wait_for_empty(lab)
-    return waiting, spent
+    spent = wait_until(lab, lambda row: not row["waiting"], 30.0, "emptying the queue", number) - begin
+    cpu = cpu_seconds(pid) - cpu
+    lab.unqueue()
+    wait_until(lab, lambda row: not row["waiting"], 30.0, "the inspector", HANDED_OVER)
+    return {"packets_per_cpu_second": waiting / cpu, "packets_per_second": waiting / spent}
 
 
 def arrived(lab):
@@ -185,7 +174,7 @@ def measure_beside(lab, sender, arm, seconds):
     trouble = BESIDE[arm]
     with instance(lab, f"long-names=bench.troubles:{trouble},open" if trouble else None) as running, \
             contextlib.ExitStack() as stack:
-        lab.queue_forwarded(QUEUE)
+        lab.queue_forwarded(PLAIN)
         stack.callback(lab.unqueue)
         web.load(lab, PAGE, 1)
         sent, came = sender.sent, arrived(lab)
@@ -230,7 +219,7 @@ def bench(rounds, seconds):
         lab.server.run("iptables", "-t", "raw", "-A", "PREROUTING", "-p", "udp", "--dport", "53", "-j", "DROP")
         sender = Sender(lab)
         with contextlib.closing(sender):
-            line = interleave(list(LINE), rounds, lambda arm: measure_line(lab, sender, arm))
+            line = measure_line(lab, sender, rounds)
             beside = interleave(list(BESIDE), rounds, lambda arm: measure_beside(lab, sender, arm, seconds))
     return line, beside
 

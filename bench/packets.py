@@ -88,14 +88,14 @@ def compiled_image(path):
     return compile_rules(load_rules([path]).rules).image
 
 
-def wait_until(topology, holds, seconds, what):
-    """Poll the queue's row until ``holds(row)``; the time at which it did."""
+def wait_until(topology, holds, seconds, what, number=QUEUE):
+    """Poll a queue's row until ``holds(row)``; the time at which it did."""
     from tigerfox.dataplane.queue import queue_rows
 
     end = time.monotonic() + seconds
     with topology.firewall.entered():
         while time.monotonic() < end:
-            if holds(queue_rows().get(QUEUE, {})):
+            if holds(queue_rows().get(number, {})):
                 return time.monotonic()
             time.sleep(POLL_SECONDS)
     raise TigerFoxError(f"{what} took more than {seconds} s")
