@@ -1,4 +1,4 @@
-"""How the tests of the rule language read one rule and check the place of a fault."""
+"""How the tests of the rule language read one rule."""
 
 from tigerfox.ruleset.check import read_rule_text
 
@@ -20,14 +20,3 @@ def rule(options, protocol="tcp"):
 def parts(options, protocol="tcp"):
     """The rule's parts as pairs of a buffer (and its transforms) and its tests."""
     return [(" ".join((part.buffer, *part.transforms)), part.tests) for part in rule(options, protocol).parts]
-
-
-def fault(marked, protocol="tcp"):
-    """The first message of a rule that must be refused at the ~ in its options, which is taken out."""
-    column = len(HEAD.format(protocol)) + marked.index("~") + 1
-    found = read(marked.replace("~", "", 1), protocol)
-    assert not found.rules
-    first = found.problems[0]
-    assert (first.place.line, first.place.column) == (1, column), str(first)
-    assert "; " in first.message, "what to write instead"
-    return first.message

@@ -1,7 +1,7 @@
 """Sticky buffers, their old modifiers and transforms: how tests are grouped, in which direction, in packets or the stream."""
 
 import pytest
-from reading import fault, parts, read, rule
+from reading import parts, read, rule
 
 from tigerfox.ruleset.buffers import BUFFERS, TRANSFORMS
 from tigerfox.ruleset.rule import AppProtocol, Base64, Content, Flow, Pcre, Size
@@ -76,63 +76,6 @@ def test_the_old_words_for_certificates():
     assert parts(f'tls.fingerprint:!"{digits}"; tls.subject:"CN=a"; tls.issuerdn:!"CN=b";') == [
         ("tls.cert_fingerprint", (Content(digits.encode(), negated=True, depth=59, endswith=True),)),
         ("tls.cert_subject", (Content(b"CN=a"),)), ("tls.cert_issuer", (Content(b"CN=b", negated=True),))]
-
-
-REFUSED = [
-    ("~http.uri;", "nothing is tested in this buffer; write content"),
-    ('http.uri; content:"a"; ~http.stat_code; isdataat:!1,relative;', "nothing is tested in this buffer"),
-    ('~http.uri; http.host; content:"a";', "nothing is tested in this buffer"),
-    ('~http.uri; pkt_data; content:"a";', "nothing is tested in this buffer"),
-    ('http.uri; content:"a"; ~http.host; dotprefix;', "nothing is tested in this buffer"),
-    ('http.uri:~"x"; content:"a";', "takes no value; write http.uri;"),
-    ('http.uri; content:"a"; ~http_uri;', "does not go with the sticky buffer http.uri; write pkt_data"),
-    ('file_data; content:"a"; ~http_header;', "does not go with the sticky buffer file.data"),
-    ('http.uri; uricontent:"~a";', "does not go with the sticky buffer http.uri"),
-    ("~http_uri;", "no content stands before it; write content:\"...\"; http_uri;"),
-    ('content:"a"; http_uri; ~http_host;', "no content stands before it"),
-    ('content:"a"; rawbytes; ~http_uri;', "does not go with rawbytes"),
-    ('content:"a"; ~dotprefix;', "no sticky buffer stands directly before it"),
-    ('dns.query; content:"a"; ~dotprefix; content:"b";', "no sticky buffer stands directly before it"),
-    ('http.uri; content:"a"; ~dns.query; content:"b";', "a keyword of dns does not go with http"),
-    ('content:"a"; http_uri; content:"b"; ~tls.sni; content:"c";', "a keyword of tls does not go with http"),
-    ('http.uri; content:"a"; http.stat_code; ~content:"200";', "http.stat_code and http.uri never stand in one message"),
-    ('http.stat_code; content:"200"; http.uri; ~content:"a";', "http.uri and http.stat_code never stand in one message"),
-    ('flow:to_client; http.uri; ~content:"a";', "http.uri is in requests alone, but flow says to_client; write flow:to_server"),
-    ('http.stat_code; ~content:"200"; flow:from_client;', "http.stat_code is in responses alone"),
-    ('dsize:5; http.uri; ~content:"a";', "does not go with tests of one packet"),
-    ('flow:no_stream; http.uri; ~content:"a";', "does not go with tests of one packet"),
-    ('file.data; to_lowercase; ~content:"Abc";', "to_lowercase leaves no such bytes in the buffer"),
-    ('~base64_data; content:"a";', "no base64_decode stands before it"),
-    ('base64_decode:~bytes x; base64_data; content:"a";', "'bytes x' does not fit"),
-    ('base64_decode:~bytes 0; base64_data; content:"a";', "bytes goes from 1"),
-    ('base64_decode; base64_data; ~url_decode; content:"a";', "no sticky buffer stands directly before it"),
-    ('~udp.hdr; content:"a";', "tcp packets have none"),
-    ("tls.version:~2.0;", "is not a version of TLS"),
-    ('http.uri; to_uppercase; ~content:"A"; nocase;', "to_uppercase leaves no such bytes"),
-    ('file.data; strip_whitespace; ~content:"a b";', "strip_whitespace leaves no such bytes"),
-    ('file.data; compress_whitespace; ~content:"a  b";', "compress_whitespace leaves no such bytes"),
-    ('bsize:~10; http.uri; content:"a";', "no sticky buffer stands before it"),
-    ('http.uri; content:"abcdef"; ~bsize:5;', "the contents of http.uri need 6 bytes, so it never matches; write bsize:6 or more"),
-    ('http.uri; content:"abc"; offset:12; ~bsize:3;', "the contents of http.uri need 15 bytes"),
-    ('http.uri; content:"abcdef"; ~bsize:<5;', "the contents of http.uri need 6 bytes"),
-    ('~urilen:5; http.uri; content:"/index";', "a content of http.uri has 6 bytes, so it never matches; write urilen:6"),
-    ('~urilen:<4; content:!"/index"; http_uri;', "a content of http.uri has 6 bytes"),
-    ('~flow:only_stream; dsize:5; content:"a";', "do not go with tcp-stream or flow:only_stream"),
-]
-
-
-@pytest.mark.parametrize(("marked", "message"), REFUSED, ids=[marked for marked, _ in REFUSED])
-def test_refused_at_its_place(marked, message):
-    assert message in fault(marked)
-
-
-FOREIGN = [("dns", "http.uri"), ("tls", "http.uri"), ("http", "dns.query"), ("dns", "file.data"), ("http", "ja3.hash"),
-           ("dns", "tls.sni")]
-
-
-@pytest.mark.parametrize(("protocol", "word"), FOREIGN)
-def test_a_buffer_of_another_protocol_than_the_head(protocol, word):
-    assert "the " in fault(f'~{word}; content:"a";', protocol)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

@@ -52,16 +52,6 @@ ADDRESSES = [
     ("[8.8.8.8,$EXTERNAL_NET]", (net("8.8.8.8/32"),), ()),
 ]
 
-BAD_ADDRESSES = [
-    ("!any", 1), ("!0.0.0.0/0", 1), ("[10.0.0.0/8,!10.0.0.0/8]", 0), ("[10.1.0.0/16,!10.0.0.0/8]", 0),
-    ("[$HOME_NET,$EXTERNAL_NET]", 0), ("192.0.2.1/33", 0), ("::1/129", 0), ("192.0.2.256", 0), ("192.0.2", 0),
-    ("192.0.2.1/255.0.255.0", 0), ("192.0.2.9-192.0.2.1", 0), ("192.0.2.1-::1", 0), ("[192.0.2.1", 0), ("192.0.2.1]",
-                                                                                                        9),
-    ("[192.0.2.1,,192.0.2.2]", 11), ("[]", 0), ("!", 0), ("!!192.0.2.1", 1), ("[192.0.2.1 192.0.2.2]", 1),
-    ("[192.0.2.1][192.0.2.2]", 11), ("example.org", 0), ("192.0.2.1/", 0), ("$NOSUCH", 0), ("[10.0.0.1,$NOSUCH]", 10),
-    ("[" * 70 + "10.0.0.1" + "]" * 70, 65), ("192.0.2.1/²", 0), ("", 0),
-]
-
 PORTS = [
     ("any", ((0, 65535),)), ("80", ((80, 80),)), ("0", ((0, 0),)), ("1:1024", ((1, 1024),)), ("1024:",
                                                                                               ((1024, 65535),)),
@@ -72,10 +62,6 @@ PORTS = [
     ("$FILE_DATA_PORTS", ((80, 80), (110, 110), (143, 143))), ("!$HTTP_PORTS", ((0, 79), (81, 65535))),
 ]
 
-BAD_PORTS = [("65536", 0), ("80:65536", 0), ("!any", 1), ("[80,!80]", 0), ("90:80", 0), ("80:!90", 0), ("http", 0),
-             ("-1", 0),
-             ("[80", 0), ("$HOME_NET", 0), ("$NOSUCH", 0), ("1:2:3", 0), ("99999999999999", 0)]
-
 
 @pytest.mark.parametrize(("text", "v4", "v6"), ADDRESSES, ids=[row[0] for row in ADDRESSES])
 def test_addresses(text, v4, v6):
@@ -84,25 +70,9 @@ def test_addresses(text, v4, v6):
     assert found.v6 == merge(list(v6))
 
 
-@pytest.mark.parametrize(("text", "offset"), BAD_ADDRESSES)
-def test_refused_addresses(text, offset):
-    with pytest.raises(Refusal) as caught:
-        Variables().addresses(text)
-    assert caught.value.offset == offset
-    assert ";" in caught.value.message
-
-
 @pytest.mark.parametrize(("text", "intervals"), PORTS)
 def test_ports(text, intervals):
     assert Variables().ports(text).intervals == intervals
-
-
-@pytest.mark.parametrize(("text", "offset"), BAD_PORTS)
-def test_refused_ports(text, offset):
-    with pytest.raises(Refusal) as caught:
-        Variables().ports(text)
-    assert caught.value.offset == offset
-    assert ";" in caught.value.message
 
 
 def test_equal_sets_are_one_object():

@@ -8,7 +8,6 @@ import pytest
 from tigerfox.dataplane import inspect
 from tigerfox.dataplane.image import CompiledRules
 from tigerfox.dataplane.match import matches
-from tigerfox.errors import RuleError
 from tigerfox.ruleset.buffers import BY_NAME
 from tigerfox.ruleset.compile import compile_rules
 from tigerfox.ruleset.inspections import Inspections
@@ -151,12 +150,6 @@ def test_needs(one, needs, copy_range):
 def test_equal_things_are_stored_once():
     one = Inspections([rule(EVIL, sid=sid) for sid in range(50)]).sections()
     assert len(one[2]) == 48 and one[6] == b"evil"
-
-
-def test_too_many_variables_are_refused():
-    tests = tuple(ByteExtract(1, 0, f"v{number}") for number in range(65))
-    with pytest.raises(RuleError, match="made.rules:1:1.*65 variables"):
-        compile_rules([rule(Part("payload", tests))])
 
 
 def test_views_follow_buffers():

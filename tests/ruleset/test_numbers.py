@@ -1,9 +1,8 @@
-"""isdataat, bsize, urilen, byte_test, byte_jump, byte_extract, byte_math and pcre: what is accepted, where a fault is told."""
+"""isdataat, bsize, urilen, byte_test, byte_jump, byte_extract, byte_math and pcre: what is accepted and what it means."""
 
 import pytest
-from reading import fault, parts, rule
+from reading import parts, rule
 
-from tigerfox.ruleset import expressions
 from tigerfox.ruleset.rule import ByteExtract, ByteJump, ByteMath, ByteTest, Content, IsDataAt, Pcre, Size
 
 TESTS = [
@@ -105,80 +104,3 @@ CHAINS = [
 @pytest.mark.parametrize(("options", "expected"), CHAINS, ids=[options for options, _ in CHAINS])
 def test_the_buffer_of_a_test(options, expected):
     assert parts(options) == expected
-
-
-REFUSED = [
-    ("isdataat:~x;", "'x' is set nowhere before it; write a number, or byte_extract:...,x; before it"),
-    ("isdataat:~65536;", "is not a place; write a number from 0 to 65535"),
-    ("isdataat:~4,relativ;", "does not fit; write isdataat:10"),
-    ("bsize:~5;", "no sticky buffer stands before it"),
-    ("http.uri; bsize:~x;", "is not a comparison"),
-    ("http.uri; bsize:~5<>6;", "nothing lies between 5 and 6"),
-    ("urilen:~70000;", "70000 is over 65535"),
-    ("urilen:~5,both;", "is not a comparison"),
-    ("byte_test:~1,>,1;", "at least 4 values"),
-    ("byte_test:~9,>,1,0;", "9 bytes are too many; write at most 8"),
-    ("byte_test:~24,>,1,0,string;", "is not a number of bytes; write a number from 0 to 23"),
-    ("byte_test:1,~=>,1,0;", "'=>' is not a comparison; write one of"),
-    ("byte_test:~1,,1,0;", "at least 4 values"),
-    ("byte_test:1,~!!,1,0;", "'!!' is not a comparison"),
-    ("byte_test:1,>,~1x,0;", "is not a value; write a number like 100 or 0x64"),
-    ("byte_test:1,>,~other,0;", "'other' is set nowhere before it"),
-    ("byte_test:1,>,1, ~1.5;", "is not an offset"),
-    ("byte_test:1,>,1,0,~relatve;", "'relatve' is not one of its options; write some of relative big"),
-    ("byte_test:1,>,1,0,relative,~relative;", "relative stands twice"),
-    ("byte_test:1,>,1,0,~hex;", "hex goes with string alone; write string,hex"),
-    ("byte_test:1,>,1,0,string,hex,~dec;", "a number has one base"),
-    ("byte_test:1,>,1,0,big,~little;", "big and little; take one away"),
-    ("byte_test:1,>,1,0,~bitmask;", "bitmask takes one value"),
-    ("byte_test:1,>,1,0,bitmask ~0xg;", "is not a mask"),
-    ("byte_test:1,>,1,0,~relative 5;", "relative takes no value; take it away"),
-    ("byte_test:4,>,1,0,~dce;", "DCE/RPC is not supported yet"),
-    ("byte_jump:~2;", "at least 2 values"),
-    ("byte_jump:2,0,from_beginning,~from_end;", "from_beginning and from_end; take one away"),
-    ("byte_jump:2,0,multiplier ~0;", "multiplier '0' is not a number from 1 to 65535"),
-    ("byte_jump:2,0,post_offset ~70000;", "post_offset '70000' is not a number from -65535 to 65535"),
-    ("byte_extract:~x,0,n;", "'x' is not a number from 1 to 23"),
-    ("byte_extract:1,0,~7n;", "'7n' is not a name"),
-    ("byte_extract:1,0,n,align ~3;", "write align 4"),
-    ("byte_extract:1,0,n,align ~8;", "is not a number from 2 to 4"),
-    ("byte_extract:2,0,n,~string,hex,little;", "big and little do not go with string"),
-    ("byte_math:~bytes 1, offset 0, oper +, rvalue 1;", "at least 5 values"),
-    ("byte_math:~bytes 1, offset 0, oper +, rvalue 1, relative;", "result is missing"),
-    ("byte_math:bytes 1, offset 0, oper ~%, rvalue 1, result n;", "oper '%' is unknown; write one of"),
-    ("byte_math:bytes 1, offset 0, oper /, rvalue ~0, result n;", "rvalue 0 changes nothing"),
-    ("byte_math:bytes ~m, offset 0, oper +, rvalue 1, result n;", "'m' is set nowhere before it"),
-    ("byte_math:bytes ~9, offset 0, oper +, rvalue 1, result n;", "write at most 8"),
-    ('pcre:"~ab";', "is not an expression; write \"/EXPRESSION/FLAGS\""),
-    ('pcre:"/ab/i~q";', "'q' is not a flag; write some of i s m x"),
-    ('pcre:"/ab/U~H";', "H names a second buffer"),
-    ('pcre:"/ab/~,alert:x, flow:y";', "',' is not a flag"),
-    ('pcre:"/ab/~R";', "R counts from the match before, and there is none in this buffer"),
-    ('content:"a"; pcre:"/ab/~UR";', "R counts from the match before"),
-    ('http.uri; content:"x"; pcre:"/ab/~P";', "the flag P means http.request_body, but http.uri is set"),
-    ('pcre:"/~Ab/W";', "http.host is in lower case, this expression is not"),
-    ('content:"a"; fast_pattern:only; pcre:"~/b/R";', "which leaves no place to count from"),
-    ('pcre:~"/ab/;', "the closing quote is missing"),
-    ("pcre:~;", "the value is missing"),
-]
-
-
-@pytest.mark.parametrize(("marked", "message"), REFUSED, ids=[marked for marked, _ in REFUSED])
-def test_refused_at_its_place(marked, message):
-    assert message in fault(marked)
-
-
-def test_what_pcre2_refuses_is_told_where(monkeypatch):
-    """The hook of the inspection engine says at which byte; the place counts characters."""
-    asked = []
-
-    def judge(pattern, flags):
-        asked.append((pattern, flags))
-        return "missing closing parenthesis at offset 4" if b"(" in pattern else None
-
-    monkeypatch.setattr(expressions, "_judge", lambda: judge)
-    expressions.expression_error.cache_clear()
-    assert "PCRE2 refuses the expression: missing closing parenthesis" in fault('pcre:"/é(b~c/i";')
-    assert parts('pcre:"/bc/s";') == [("payload", (Pcre(b"bc", "s"),))]
-    assert asked == [("é(bc".encode(), "i"), (b"bc", "s")]
-    expressions.expression_error.cache_clear()

@@ -7,7 +7,7 @@ import re
 
 from tigerfox.ruleset.conditions import U16, U32, compare
 from tigerfox.ruleset.contents import number_or_name
-from tigerfox.ruleset.rule import Base64, ByteExtract, ByteJump, ByteMath, ByteTest, IsDataAt, Refusal, Size
+from tigerfox.ruleset.rule import MOST_VARIABLES, Base64, ByteExtract, ByteJump, ByteMath, ByteTest, IsDataAt, Refusal, Size
 
 MOST_BYTES, MOST_DIGITS = 8, 23
 FARTHEST = (1 << 31) - 1
@@ -33,7 +33,7 @@ def isdataat(draft, value):
     if not match:
         raise Refusal(f"{value[:60]!r} does not fit; write isdataat:10, isdataat:!1,relative or the like")
     relative = bool(match[3])
-    at = number_or_name(draft, match[2], 0, U16, "a place")
+    at = _placed(match.start(2), number_or_name, draft, match[2], 0, U16, "a place")
     if relative and match[1] and at == 1:
         last = draft.body.last(("content", "pcre", "byte_test", "byte_jump", "byte_extract", "byte_math"))
         if last is not None and last.kind == "content":
@@ -65,28 +65,33 @@ def _size(value, most, empty=False):
 def base64_decode(draft, value):
     """`[bytes NUMBER][, offset NUMBER][, relative]`."""
     found = {}
-    for piece in (value or "").split(","):
+    for piece, at in _cut(value):
         match = _DECODE.match(piece)
-        if piece.strip() and (not match or (match[1] or match[3]) in found):
-            raise Refusal(f"{piece.strip()[:40]!r} does not fit; write base64_decode:bytes 20, offset 4, relative, or some of "
-                          "these", value.index(piece))
+        if piece and (not match or (match[1] or match[3]) in found):
+            raise Refusal(f"{piece[:40]!r} does not fit; write base64_decode:bytes 20, offset 4, relative, or some of these", at)
         if match:
-            found[match[1] or match[3]] = int(match[2] or 0)
-    if max(found.values(), default=0) > U16 or found.get("bytes") == 0:
-        raise Refusal(f"bytes goes from 1 to {U16}, offset from 0 to {U16}; write less or more")
+            number, least = int(match[2] or 0), match[1] == "bytes"
+            if not least <= number <= U16:
+                raise Refusal(f"{piece[:40]!r} is out of bounds; write {match[1]} {int(least)} to {U16}", at)
+            found[match[1] or match[3]] = number
     made = Base64(found.get("bytes", 0), found.get("offset", 0), "relative" in found)
     draft.body.add("base64_decode", made, draft.option, draft.body.anchored(True))
+
+
+def _cut(value):
+    """Return the pieces of a value between its commas, and where each begins."""
+    pieces, at = [], 0
+    for piece in value.split(","):
+        pieces.append((piece.strip(), at + len(piece) - len(piece.lstrip())))
+        at += len(piece) + 1
+    return pieces
 
 
 class _Pieces:
     """A value cut at its commas; every piece knows its place."""
 
     def __init__(self, keyword, value, least):
-        self.keyword = keyword
-        self.pieces, at = [], 0
-        for piece in value.split(","):
-            self.pieces.append((piece.strip(), at + len(piece) - len(piece.lstrip())))
-            at += len(piece) + 1
+        self.pieces = _cut(value)
         if len(self.pieces) < least or any(not piece for piece, _ in self.pieces[:least]):
             raise Refusal(f"at least {least} values, separated by commas; write e.g. {_TEXTS[keyword]}")
 
@@ -160,11 +165,19 @@ def _number(text):
     return int(text, 16 if "x" in text.lower() else 10)
 
 
-def _at(pieces, index, parse):
+def _placed(at, parse, *given):
+    """Return parse(*given), the parser of a piece that begins at `at`."""
     try:
-        return parse(pieces[index])
+        return parse(*given)
     except Refusal as refusal:
-        raise Refusal(refusal.message, refusal.offset + pieces.offset(index), refusal.kind) from None
+        raise Refusal(refusal.message, refusal.offset + at, refusal.kind) from None
+
+
+def _keep(draft, name, at):
+    """The variable holds from here on."""
+    draft.body.names.add(name)
+    if len(draft.body.names) > MOST_VARIABLES:
+        raise Refusal(f"more than {MOST_VARIABLES} variables in a rule; write fewer, or use a name again", at)
 
 
 def byte_test(draft, value):
@@ -173,15 +186,23 @@ def byte_test(draft, value):
     _refuse_dce(pieces, 4)
     found = pieces.options(4, _PLAIN, ("bitmask",))
     chain = draft.body.anchored("relative" in found)
-    count = _at(pieces, 0, lambda text: number_or_name(draft, text, 0, MOST_DIGITS, "a number of bytes"))
+    count = _count(draft, pieces)
     match = _OP.match(pieces[1])
     if not match or not (match[1] or match[2]):
         raise Refusal(f"{pieces[1][:20]!r} is not a comparison; write one of < > = <= >= & ^, or ! before it", pieces.offset(1))
-    wanted = _at(pieces, 2, lambda text: _operand(draft, text))
-    offset = _at(pieces, 3, lambda text: number_or_name(draft, text, -FARTHEST, FARTHEST, "an offset"))
+    wanted = _placed(pieces.offset(2), _operand, draft, pieces[2])
+    offset = _offset(draft, pieces, 3)
     little, base = _shape(found, count, pieces.offset(0))
     made = ByteTest(count, match[2] or "=", wanted, offset, bool(match[1]), "relative" in found, little, base, _mask(found))
     draft.body.add("byte_test", made, draft.option, chain)
+
+
+def _count(draft, pieces):
+    return _placed(pieces.offset(0), number_or_name, draft, pieces[0], 0, MOST_DIGITS, "a number of bytes")
+
+
+def _offset(draft, pieces, index):
+    return _placed(pieces.offset(index), number_or_name, draft, pieces[index], -FARTHEST, FARTHEST, "an offset")
 
 
 def _operand(draft, text):
@@ -198,8 +219,7 @@ def byte_jump(draft, value):
     _refuse_dce(pieces, 2)
     found = pieces.options(2, (*_PLAIN, "align", "from_beginning", "from_end"), ("multiplier", "post_offset", "bitmask"))
     chain = draft.body.anchored("relative" in found)
-    count = _at(pieces, 0, lambda text: number_or_name(draft, text, 0, MOST_DIGITS, "a number of bytes"))
-    offset = _at(pieces, 1, lambda text: number_or_name(draft, text, -FARTHEST, FARTHEST, "an offset"))
+    count, offset = _count(draft, pieces), _offset(draft, pieces, 1)
     if "from_beginning" in found and "from_end" in found:
         raise Refusal("from_beginning and from_end; take one away", found["from_end"][1])
     little, base = _shape(found, count, pieces.offset(0))
@@ -226,7 +246,7 @@ def byte_extract(draft, value):
         raise Refusal("big and little do not go with string; take one away", found["string"][1])
     made = ByteExtract(count, offset, name, "relative" in found, _integer(found, "multiplier", 1, U16, 1), little, base, align)
     draft.body.add("byte_extract", made, draft.option, chain)
-    draft.body.names.add(name)
+    _keep(draft, name, pieces.offset(2))
 
 
 def _plain_number(pieces, index, low, high):
@@ -259,10 +279,7 @@ def byte_math(draft, value):
     counts = {}
     for name, low, high in (("bytes", 1, 10), ("rvalue", 0, U32)):
         text, at = found[name]
-        try:
-            counts[name] = number_or_name(draft, text, low, high, "a number")
-        except Refusal as refusal:
-            raise Refusal(refusal.message, at) from None
+        counts[name] = _placed(at, number_or_name, draft, text, low, high, "a number")
     if counts["rvalue"] == 0:
         raise Refusal("rvalue 0 changes nothing, or divides by nothing; write 1 or more", found["rvalue"][1])
     base = _BASES[found["string"][0]] if "string" in found else 0
@@ -272,4 +289,4 @@ def byte_math(draft, value):
     made = ByteMath(counts["bytes"], _integer(found, "offset", -U16, U16, 0), found["oper"][0], counts["rvalue"], name,
                     "relative" in found, found.get("endian", ("big",))[0] == "little", base, _mask(found))
     draft.body.add("byte_math", made, draft.option, chain)
-    draft.body.names.add(name)
+    _keep(draft, *found["result"])

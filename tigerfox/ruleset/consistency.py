@@ -36,42 +36,43 @@ def _check_values(draft, chain):
     if verify is None:
         return
     for found, option in chain.patterns():
-        message = None if option.name == "tls.fingerprint" else verify(found)
-        if message:
-            _refuse(draft, option, message)
+        try:
+            if option.name != "tls.fingerprint":
+                verify(found)
+        except Refusal as refusal:
+            draft.refuse(refusal, option.offset, option.name)
 
 
 def _host(found):
     if found.nocase:
-        return "http.host is in lower case, so nocase says nothing; take it away"
-    return None if found.pattern == found.pattern.lower() else "http.host is in lower case; write the content in lower case"
+        raise Refusal("http.host is in lower case, so nocase says nothing; take it away")
+    if found.pattern != found.pattern.lower():
+        raise Refusal("http.host is in lower case; write the content in lower case")
 
 
 def _method(found):
     if found.pattern[:1] in b" \t" or found.pattern[-1:] in b" \t":
-        return "a method has no blank before or behind it; take the blank away"
-    return None
+        raise Refusal("a method has no blank before or behind it; take the blank away")
 
 
 def _ja3(found):
     found.pattern = found.pattern.lower()
     size = len(found.pattern)
-    return None if size == 32 else f"a JA3 hash has 32 characters, this has {size}; write the whole hash"
+    if size != 32:
+        raise Refusal(f"a JA3 hash has 32 characters, this has {size}; write the whole hash")
 
 
 def _fingerprint(found):
     found.pattern = found.pattern.lower()
     if len(found.pattern) != 59 or b":" not in found.pattern:
-        return "a fingerprint is 20 pairs of digits with a : between; write all 59 characters"
-    return None
+        raise Refusal("a fingerprint is 20 pairs of digits with a : between; write all 59 characters")
 
 
 def _serial(found):
     found.pattern = found.pattern.upper()
     found.nocase = False
-    if b":" in found.pattern or len(found.pattern) < 3:
-        return None
-    return "a serial number is written in pairs of digits with a : between; write it like 0A:1B"
+    if b":" not in found.pattern and len(found.pattern) > 2:
+        raise Refusal("a serial number is written in pairs of digits with a : between; write it like 0A:1B")
 
 
 _VALUES = {"http.host": _host, "http.method": _method, "ja3.hash": _ja3, "ja3s.hash": _ja3, "tls.cert_fingerprint": _fingerprint,
@@ -193,6 +194,13 @@ def _other(sides, chain):
     return sides["response"] if sides["request"] is chain else sides["request"]
 
 
+def _of_packet(draft):
+    """Return the first option that tests a packet's header."""
+    found = [options[0] for row, options in draft.keywords.values() if row.field]
+    found += [chain.steps[0].option for chain in draft.body.chains if chain.buffer in HEADERS]
+    return min(found, key=lambda option: option.offset)
+
+
 def _settle_payload(draft):
     """Packets or stream: as Suricata's flags for it come about."""
     headers = any(chain.buffer in HEADERS for chain in draft.body.chains)
@@ -200,9 +208,8 @@ def _settle_payload(draft):
     packet = headers or bool(draft.conditions) or draft.payload == "packet" or unstreamed
     stream = draft.payload == "stream" or draft.flow is not None and draft.flow.data == "only_stream"
     if packet and stream:
-        where = draft.keywords["flow"][1][0] if "flow" in draft.keywords else None
-        draft.refuse(Refusal("tests of packets do not go with tcp-stream or flow:only_stream; take one of the two away"),
-                     where.offset if where else 0, "flow" if where else None)
+        where = draft.keywords["flow"][1][0] if draft.flow else _of_packet(draft)
+        _refuse(draft, where, "tests of packets do not go with tcp-stream or flow:only_stream; take one of the two away")
     apps = [chain for chain in draft.body.chains if chain.row.app]
     if packet and apps:
         _refuse(draft, apps[0].steps[0].option,

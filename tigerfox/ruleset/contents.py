@@ -57,12 +57,16 @@ def _plain(piece, at):
 
 def content(draft, value):
     """`[!]"BYTES"`."""
+    draft.body.add("content", _pattern(draft, value), draft.option)
+
+
+def _pattern(draft, value):
     pattern = read_pattern(value)
     if not pattern:
-        raise Refusal('nothing is looked for; write bytes between the quotes, e.g. content:"abc"')
+        raise Refusal(f'nothing is looked for; write bytes between the quotes, e.g. {draft.option.name}:"abc"')
     if len(pattern) > LONGEST:
         raise Refusal(f"{len(pattern)} bytes are too many; write at most {LONGEST}")
-    draft.body.add("content", Pattern(pattern, draft.negated), draft.option)
+    return Pattern(pattern, draft.negated)
 
 
 def uricontent(draft, value):
@@ -70,7 +74,7 @@ def uricontent(draft, value):
     if draft.body.sticky:
         raise Refusal(f"does not go with the sticky buffer {draft.body.sticky}; write http.uri; content:\"...\"")
     draft.set_app("http")
-    draft.body.add("content", Pattern(read_pattern(value), draft.negated), draft.option, draft.body.chain_of("http.uri"))
+    draft.body.add("content", _pattern(draft, value), draft.option, draft.body.chain_of("http.uri"))
 
 
 def _target(draft, name):

@@ -7,7 +7,7 @@ import re
 
 from tigerfox.ruleset.groups import nearest
 from tigerfox.ruleset.protocols import APPS, NOT_YET
-from tigerfox.ruleset.rule import AppProtocol, Flow, Flowbit, Refusal, StreamSize
+from tigerfox.ruleset.rule import MOST_ASKED, AppProtocol, Flow, Flowbit, Refusal, StreamSize
 
 _WORDS = {
     "to_server": ("direction", "to_server"), "from_client": ("direction", "to_server"),
@@ -34,9 +34,9 @@ def flow(draft, value):
         name, meaning = _WORDS[word]
         if name in found:
             raise Refusal(f"{word} does not go with {found[name]}; take one of the two away", offset)
+        if len(found) == 3:
+            raise Refusal("more than three words; take one away", offset)
         found[name] = meaning
-    if len(found) > 3:
-        raise Refusal("more than three words; take one away")
     draft.flow = Flow(**found)
 
 
@@ -60,6 +60,8 @@ def flowbits(draft, value):
     if len(names) > 1 and op not in ("isset", "isnotset"):
         raise Refusal(f"{op} takes one name; write a flowbits for each", match.start(2))
     draft.flowbits.append(Flowbit(op, names))
+    if sum(len(one.names) for one in draft.flowbits) > MOST_ASKED:
+        raise Refusal(f"more than {MOST_ASKED} names of flow bits in a rule; write fewer", match.start(2))
 
 
 def stream_size(draft, value):
@@ -69,6 +71,8 @@ def stream_size(draft, value):
         raise Refusal(f"{value[:40]!r} does not fit; write client, server, both or either, then < > = != <= or >=, then bytes: "
                       "stream_size:server,<,1000")
     draft.stream_sizes.append(StreamSize(match[1], match[2], int(match[3])))
+    if len(draft.stream_sizes) > MOST_ASKED:
+        raise Refusal(f"more than {MOST_ASKED} of them in a rule; take this away")
 
 
 def app_layer_protocol(draft, value):

@@ -150,18 +150,18 @@ class Evaluator:
 
     def evaluate(self, text):
         """Return the intervals of each family; raises Refusal."""
-        if not text.strip():
-            raise Refusal(f"an empty {self.noun}; write any, or which")
-        return self._close(parse_group(text))
+        return self._close(parse_group(text), 0)
 
-    def _close(self, items):
-        """The set that items describe, worked out by itself."""
+    def _close(self, items, at):
+        """The set that the items of a list at `at` describe, worked out by itself."""
         wanted, taken = [[] for _ in self.spaces], [[] for _ in self.spaces]
         empty_lists = [0, 0]
         self._collect(items, wanted, taken, empty_lists)
         wanted = [merge(family) for family in wanted]
         taken = [merge(family) for family in taken]
-        offset = items[0].offset if items else 0
+        offset = items[0].offset if items else at
+        if not any((*wanted, *taken, *empty_lists)):
+            raise Refusal(f"an empty list; write any, or each {self.noun} that is meant", offset)
         if taken[0] == ((0, self.spaces[0]),):
             raise Refusal(f"this negates every {self.noun}, so nothing is left; write which to match", offset)
         whole = not any(wanted) and not any(taken) and empty_lists[1] and not empty_lists[0]
@@ -178,15 +178,15 @@ class Evaluator:
             if item.kind == "leaf":
                 self._add_leaf(item, taken if item.negated else wanted)
             elif item.kind == "list":
-                self._add(item.value, item.negated, wanted, taken, empty_lists)
+                self._add(item.value, item, wanted, taken, empty_lists)
             else:
                 self._add_variable(item, wanted, taken, empty_lists)
 
-    def _add(self, items, negated, wanted, taken, empty_lists):
-        if not negated:
+    def _add(self, items, around, wanted, taken, empty_lists):
+        if not around.negated:
             self._collect(items, wanted, taken, empty_lists)
             return
-        for family, found in zip(taken, self._close(items), strict=True):
+        for family, found in zip(taken, self._close(items, around.offset), strict=True):
             family.extend(found)
 
     def _add_leaf(self, item, families):
@@ -210,7 +210,7 @@ class Evaluator:
                     family.extend(found)
                 empty_lists[item.negated] += not any(value.families)
             else:
-                self._add(parse_group(value), item.negated, wanted, taken, empty_lists)
+                self._add(parse_group(value), item, wanted, taken, empty_lists)
         except Refusal as refusal:
             inside = "" if refusal.message.startswith(("$", "variables in a loop")) else f"in ${name}: "
             raise Refusal(inside + refusal.message, item.offset, refusal.kind, refusal.place) from None

@@ -10,11 +10,9 @@ from array import array
 from collections import defaultdict
 
 from tigerfox.dataplane import inspect, scan
-from tigerfox.errors import RuleError
 from tigerfox.ruleset.buffers import BUFFERS, BY_NAME, TRANSFORMS
 from tigerfox.ruleset.literals import choose
-from tigerfox.ruleset.rule import ByteExtract, ByteMath, Problem
-from tigerfox.ruleset.testrows import VARIABLES, Tests
+from tigerfox.ruleset.testrows import Tests
 
 _APPS = {"failed": 1, "http": 2, "tls": 3, "dns": 4, "ssh": 5}
 _NO_APP = 1 << 15                # wanted where two different protocols are: no flow has it
@@ -82,11 +80,7 @@ class Inspections:
         return len(self._rows) // 48, view, literal
 
     def _pack_parts(self, rule):
-        variables = {}
-        names = {test.name for part in rule.parts for test in part.tests if isinstance(test, ByteExtract | ByteMath)}
-        if len(names) > VARIABLES:
-            raise RuleError([Problem(rule.place, f"{len(names)} variables are too many; write at most {VARIABLES}", "variables")])
-        rows = []
+        variables, rows = {}, []
         for part in rule.parts:
             first, count = self._tests.add(part.tests, variables)
             rows.append(struct.pack("<III", self._views[_view_key(part)], first, count))

@@ -1,8 +1,9 @@
 """The keyword table: one row a keyword. The parser, `tigerfox rules keywords` and the documentation all read it.
 
 To add one: write its parser in the module of its family (conditions.py: a packet field; contents.py, expressions.py,
-bytetests.py: the payload and buffers; flows.py; meta.py), add the row, and add its cases to tests/ruleset. The rows of sticky
-buffers are made from buffers.py. A keyword that stands in NOT_YET is known to Suricata 7 and refused by name.
+bytetests.py: the payload and buffers; flows.py; meta.py), add the row, and add its cases to tests/ruleset, what it refuses to
+test_refusals.py. The rows of sticky buffers are made from buffers.py. A keyword that stands in NOT_YET is known to Suricata 7 and
+refused by name.
 """
 
 import json

@@ -9,7 +9,7 @@ between quotes: that is how Suricata 7 reads rules.
 import re
 from typing import NamedTuple
 
-from tigerfox.ruleset.rule import Refusal
+from tigerfox.ruleset.rule import MOST_CHARACTERS, Refusal
 
 _PARTS = ("action", "protocol", "source address", "source port", "direction", "destination address", "destination port")
 _PLAIN_HEAD = re.compile(r"\s*([^\s(]+)" + r"\s+([^\s(]+)" * 6 + r"\s*\(")
@@ -37,6 +37,8 @@ class Option(NamedTuple):
 
 def split_head(text):
     """Return the seven parts of the head and the offset behind the opening parenthesis; raises Refusal."""
+    if len(text) > MOST_CHARACTERS:
+        raise Refusal(f"{len(text)} characters are too many; write at most {MOST_CHARACTERS}", MOST_CHARACTERS, "rule length")
     match = _PLAIN_HEAD.match(text)
     if match and all(part.count("[") == part.count("]") for part in match.groups()):
         return [Part(match[i], match.start(i)) for i in range(1, 8)], match.end()
@@ -75,6 +77,10 @@ def split_options(text, at):
     """Return the Options that begin at offset `at`; raises Refusal."""
     end = len(text.rstrip())
     if end <= at or text[end - 1] != ")":
+        behind = text.rfind(")", at, end) + 1
+        if behind and ";" not in text[behind:]:
+            raise Refusal("this stands behind the closing ); take it away, or make it a line of its own with # before it",
+                          _BLANKS.match(text, behind).end(), "rule end")
         raise Refusal("the options are never closed; write ) at the end of the rule", max(end - 1, 0), "rule end")
     end -= 1
     options = []

@@ -158,28 +158,33 @@ def _set_rate(draft, kind, pairs, keyword):
     draft.rate = Rate(kind, _choice(pairs, "track", _TRACKS[keyword], keyword), *numbers)
 
 
+def _two(value):
+    """Return what stands before and behind the comma (None where there is none), and where the second begins."""
+    first, comma, second = value.partition(",")
+    return (first.strip(), second.strip() if comma else None), len(value) - len(second.lstrip())
+
+
 def block(draft, value):
     """`SCOPE[, TIME]`: what a drop puts into the block table. TigerFox's own."""
-    scope, comma, time = (part.strip() for part in value.partition(","))
+    (scope, time), at = _two(value)
     if scope not in SCOPES:
         raise Refusal(f"{scope[:40]!r} is not a scope{nearest(scope, SCOPES)}; write {' or '.join(SCOPES)}")
     seconds = None
-    if comma:
+    if time is not None:
         match = _DURATION.match(time)
         seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
         if not 1 <= seconds <= LONGEST_BLOCK:
-            raise Refusal(f"{time[:40]!r} is not a time; write one like 30s, 10m, 2h or 7d, up to 3650d",
-                          value.index(",") + 1)
+            raise Refusal(f"{time[:40]!r} is not a time; write one like 30s, 10m, 2h or 7d, up to 3650d", at)
         if scope == "none":
-            raise Refusal("none blocks nothing, so no time goes with it; write block: none", value.index(","))
+            raise Refusal("none blocks nothing, so no time goes with it; write block:none", at)
     draft.block = Block(scope, seconds)
 
 
 def inspect(draft, value):
     """`NAME[, flow]`: the Python inspector that is asked about the packet. TigerFox's own."""
-    name, comma, extent = (part.strip() for part in value.partition(","))
+    (name, extent), at = _two(value)
     if not _INSPECTOR.match(name):
         raise Refusal(f"{name[:40]!r} is not an inspector's name; write letters, digits, - and _, as dns-tunnel")
-    if comma and extent != "flow":
-        raise Refusal(f"{extent[:40]!r} is not part of it; write inspect: {name} or inspect: {name}, flow", value.index(",") + 1)
-    draft.inspect = Inspect(name, bool(comma))
+    if extent not in (None, "flow"):
+        raise Refusal(f"{extent[:40]!r} is not part of it; write inspect:{name} or inspect:{name}, flow", at)
+    draft.inspect = Inspect(name, extent is not None)

@@ -19,6 +19,12 @@ FIELDS = ("tcp_flags", "tcp_seq", "tcp_ack", "tcp_window", "ttl", "tos", "ip_id"
           "same_ip", "icmp_type", "icmp_code", "icmp_id", "icmp_seq", "icmp_mtu", "dsize", "ip_proto")
 OPS = ("range", "mask", "any")
 
+# Bounds of one rule, as wide as the fields of the image that hold them.
+MOST_CHARACTERS = 0xFFFF
+MOST_VARIABLES = 64              # image.pxd, RULE_VARIABLES
+MOST_TRANSFORMS = 7              # of one buffer
+MOST_ASKED = 255                 # names in its flowbits; its stream_size
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

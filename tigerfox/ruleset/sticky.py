@@ -8,7 +8,7 @@ import re
 from tigerfox.ruleset.body import Pattern
 from tigerfox.ruleset.buffers import BUFFERS, HEADERS, TRANSFORMS
 from tigerfox.ruleset.contents import modifier
-from tigerfox.ruleset.rule import Refusal
+from tigerfox.ruleset.rule import MOST_TRANSFORMS, Refusal
 
 VERSIONS = {"1.0": 0x0301, "1.1": 0x0302, "1.2": 0x0303, "1.3": 0x0304}
 _RAW = re.compile(r"0[xX][0-9a-fA-F]{1,4}\Z")
@@ -93,12 +93,12 @@ def sticky(row, buffer):
             return
         if row.name == "file.data":
             if draft.app not in (None, "http"):
-                raise Refusal(f"a {draft.app} rule has no files; write http, tcp or ip as the protocol")
+                raise Refusal(f"a rule of {draft.app} has no files; write http, tcp or ip as the protocol")
         elif row.name in HEADERS:
             _check_header(draft, row.name)
         elif row.name.startswith("ja3"):
             if draft.app not in (None, "tls"):
-                raise Refusal(f"a {draft.app} rule has no JA3; write tls, tcp or ip as the protocol")
+                raise Refusal(f"a rule of {draft.app} has no JA3; write tls, tcp or ip as the protocol")
         else:
             draft.set_app(row.app)
         draft.body.select(draft, buffer)
@@ -147,6 +147,8 @@ def transform(name):
         body = draft.body
         if body.opened is None or body.chain is not None:
             raise Refusal(f"no sticky buffer stands directly before it; write e.g. dns.query; {name}; content:\"...\"")
+        if len(body.transforms) == MOST_TRANSFORMS:
+            raise Refusal(f"more than {MOST_TRANSFORMS} transforms of one buffer; take this away")
         body.transforms.append(name)
 
     return parse

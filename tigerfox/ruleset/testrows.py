@@ -6,7 +6,6 @@ from tigerfox.dataplane import inspect
 from tigerfox.ruleset.literals import rarest
 from tigerfox.ruleset.rule import Base64, ByteExtract, ByteJump, ByteMath, ByteTest, Content, IsDataAt, Pcre, Size
 
-VARIABLES = 64                   # of one rule: image.pxd, RULE_VARIABLES
 _CONTENT, _PCRE, _DATA_AT, _SIZE, _BYTES, _JUMP, _EXTRACT, _MATH, _BASE64 = range(9)
 _NEGATED, _RELATIVE, _NOCASE, _AT_END, _BOUNDED, _OFFSET_VARIABLE, _DEPTH_VARIABLE, _COUNT_VARIABLE = (1 << n for n in range(8))
 _VALUE_VARIABLE, _LITTLE, _ALIGN, _FROM_BEGINNING, _FROM_END, _BASE_OF_NEXT, _ALONE = (1 << n for n in range(8, 15))
