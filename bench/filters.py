@@ -117,6 +117,14 @@ def nothing(_lab):
 
 
 @contextlib.contextmanager
+def tracked(lab):
+    """What any gateway has: connections are tracked, and a rule lets what is established pass."""
+    for tool in ("iptables", "ip6tables"):
+        lab.firewall.run(tool, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT")
+    yield None
+
+
+@contextlib.contextmanager
 def announced(lab, *command, **options):
     """A program that says "ready" once it serves the queue, and that SIGTERM ends."""
     process = lab.firewall.popen(*command, stdout=subprocess.PIPE, text=True, cwd=ROOT, **options)
@@ -216,6 +224,7 @@ def _there(rules):
 
 MAKERS = {
     "none": lambda folder: nothing,
+    "conntrack": lambda folder: tracked,
     "accept": lambda folder: _c_program(folder, "accept_all", FULL, QUEUE_LENGTH, 1),
     "accept-nogso": lambda folder: _c_program(folder, "accept_all", FULL, QUEUE_LENGTH, 0),
     "accept-headers": lambda folder: _c_program(folder, "accept_all", HEADERS, QUEUE_LENGTH, 1),
@@ -229,7 +238,8 @@ MAKERS = {
     "tigerfox-bypass": lambda folder: _tigerfox(folder, BYPASS, "--bypass", "on", chain=True),
 }
 WORDS = {
-    "none": "no firewall", "accept": "accept all, batched (reference)", "accept-nogso": "accept all, batched, without F_GSO",
+    "none": "no firewall", "conntrack": "connection tracking alone", "accept": "accept all, batched (reference)",
+    "accept-nogso": "accept all, batched, without F_GSO",
     "accept-headers": "accept all, batched, 128 bytes copied", "textbook": "accept all, libnetfilter_queue loop",
     "dpkt": "NetfilterQueue + dpkt, header rules", "scapy": "NetfilterQueue + Scapy, header rules",
     "suricata": "Suricata, 24 rules", "suricata-many": "Suricata, Emerging Threats rules",
@@ -245,7 +255,7 @@ def prepare(names, folder):
         if name not in MAKERS:
             raise TigerFoxError(f"no arm {name}; there are {', '.join(MAKERS)}")
         try:
-            ready[name] = Filter(name, MAKERS[name](folder), name not in ("none", "tigerfox-bypass"))
+            ready[name] = Filter(name, MAKERS[name](folder), name not in ("none", "conntrack", "tigerfox-bypass"))
         except MissingError as error:
             missing[name] = str(error)
     return ready, missing

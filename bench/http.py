@@ -19,7 +19,8 @@ from bench.rounds import columns, interleave, parser_of, publish, table
 from bench.topology import Topology
 
 PAGE = 612
-ARMS = ("none", "accept", "textbook", "dpkt", "scapy", "suricata", "suricata-many", "tigerfox", "tigerfox-many", "tigerfox-bypass")
+ARMS = ("none", "conntrack", "accept", "textbook", "dpkt", "scapy", "suricata", "suricata-many", "tigerfox", "tigerfox-many",
+        "tigerfox-bypass")
 FIGURES = {"per_second": 0, "p50_ms": 2, "p99_ms": 2, "us_a_packet": 2, "user_us": 2, "packets_a_request": 1}
 GOALS = {"P1": ("tigerfox", "to_accept", 0.95), "P2": ("tigerfox-many", "to_accept", 0.80),
          "P3": ("tigerfox-bypass", "to_none", 0.90)}
@@ -48,12 +49,13 @@ def bench(arms, rounds, seconds, close):
 
 def report(name, found, missing, chosen, goals):
     """Write and show what a bench of requests found."""
-    rows = table(found, FIGURES, ("none", "accept"))
+    rows = table(found, FIGURES, ("none", "conntrack", "accept"))
     for row in rows:
         row["what"] = filters.WORDS[row["arm"]]
         row["errors"] = sum(turn["errors"] + turn["refused"] for turn in found[row["arm"]])
-    heads = {"what": "arm", "per_second": "per second", "to_none": "÷ none", "to_accept": "÷ accept all", "p50_ms": "p50 ms",
-             "p99_ms": "p99 ms", "us_a_packet": "CPU us/packet", "user_us": "of it user", "errors": "errors"}
+    heads = {"what": "arm", "per_second": "per second", "to_none": "÷ none", "to_conntrack": "÷ tracking",
+             "to_accept": "÷ accept all", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "us_a_packet": "CPU us/packet",
+             "user_us": "of it user", "errors": "errors"}
     lines = [columns(rows, heads), *(f"left out: {filters.WORDS[arm]}: {why}" for arm, why in missing.items())]
     by_arm = {row["arm"]: row for row in rows}
     reached = {goal: {"goal": least, "reached": by_arm[arm].get(column)}

@@ -18,6 +18,7 @@ from bench.rounds import shown
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs" / "figures"
 OURS, PEERS, REFERENCE = "#d9541e", "#5b7f95", "#b8bfc4"
 HEADS = {"what": "arm", "per_second": "per second", "gbit_s": "Gbit/s", "to_none": "÷ no firewall", "to_accept": "÷ accept all",
+         "to_conntrack": "÷ connection tracking",
          "p50_ms": "p50 ms", "p99_ms": "p99 ms", "us_a_packet": "CPU µs a packet", "user_us": "of it in user space",
          "packets_a_request": "packets a request", "errors": "errors", "queued": "packets queued", "retransmits": "sent again",
          "p50": "p50 µs", "p99": "p99 µs", "p99.9": "p99.9 µs", "filter_p50": "filter's p50 µs", "filter_p99": "filter's p99 µs",
@@ -28,8 +29,8 @@ HEADS = {"what": "arm", "per_second": "per second", "gbit_s": "Gbit/s", "to_none
          "to_flood, dropped in raw": "÷ dropped in raw", "user_space_per_second": "of the flood in user space, packets/s",
          "kernel_per_second": "dropped by the kernel's sets, packets/s"}
 TABLES = {                           # bench -> title, columns
-    "http": ("HTTP requests a second", ("what", "per_second", "to_none", "to_accept", "p50_ms", "p99_ms", "us_a_packet", "user_us",
-                                        "errors")),
+    "http": ("HTTP requests a second", ("what", "per_second", "to_none", "to_conntrack", "to_accept", "p50_ms", "p99_ms", "us_a_packet",
+                                        "user_us", "errors")),
     "connections": ("Connections a second", ("what", "per_second", "to_none", "to_accept", "p50_ms", "p99_ms", "us_a_packet", "user_us",
                                              "errors")),
     "bulk": ("One bulk TCP stream", ("what", "gbit_s", "to_none", "to_accept", "queued", "retransmits")),
@@ -130,7 +131,7 @@ def colour(arm):
     """Ours, peers, references."""
     if arm.startswith("tigerfox"):
         return OURS
-    return REFERENCE if arm.startswith(("none", "accept", "textbook", "reference", "batch")) else PEERS
+    return REFERENCE if arm.startswith(("none", "conntrack", "accept", "textbook", "reference", "batch")) else PEERS
 
 
 def plot_arms(plots, found, key, label, path):

@@ -24,10 +24,12 @@ offload_rules() { # family
     echo "add rule inet $NAME blocked$1 $ip saddr @source$1 counter name source drop"
     echo "add rule inet $NAME blocked$1 $ip daddr @destination$1 counter name destination drop"
     echo "add rule inet $NAME blocked$1 $ip saddr . $ip daddr @pair$1 counter name pair drop"
-    echo "add rule inet $NAME blocked$1 meta l4proto { tcp, udp, sctp } $five @connection$1 counter name connection drop"
+    echo "add rule inet $NAME blocked$1 $five @connection$1 counter name connection drop"
 }
 
 offload_allowed() {
+    [ -n "$ALLOW" ] || return 0
+    echo "add chain inet $NAME allowed"
     for entry in $ALLOW; do
         split_allow "$entry"
         ip=ip
@@ -47,7 +49,10 @@ offload_hook() { # hook: what the chain in mangle leaves out is left out here
     esac
     [ "$1-$SKIP" = "$1-" ] || [ "$1" != output ] ||
         echo "add rule inet $NAME output meta mark and $((${SKIP#*/})) == $((${SKIP%%/*})) accept"
-    echo "add rule inet $NAME $1 jump allowed"
+    # What blocks a connection that is left to the kernel takes its mark away; without it every packet asks all sets.
+    both=$(printf '0x%x' "$((BYPASS))")
+    [ -z "$BYPASS" ] || echo "add rule inet $NAME $1 ct mark and $both == $both accept"
+    [ -z "$ALLOW" ] || echo "add rule inet $NAME $1 jump allowed"
     for family in $(families); do echo "add rule inet $NAME $1 meta nfproto ipv$family goto blocked$family"; done
 }
 
@@ -57,7 +62,6 @@ offload_transaction() {
     for family in 4 6; do offload_sets $family; done
     for counter in source destination pair connection; do echo "add counter inet $NAME $counter"; done
     for family in $(families); do offload_rules "$family"; done
-    echo "add chain inet $NAME allowed"
     offload_allowed
     for hook in $HOOKS; do offload_hook "$hook"; done
 }

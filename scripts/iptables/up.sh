@@ -58,9 +58,11 @@ see the mark; on --hook input there is no later hook, so the local socket sees i
 --hook output the packet is routed once more, as after any mark.
 
 --bypass-mark: a packet that TigerFox sends back with the packet bit has been judged. NAME-B takes that bit away, sets the
-connection's bit of the packet's direction, and accepts; from then on NAME-K accepts TCP and UDP of that direction. A SYN, and
-what connection tracking calls RELATED, takes both bits away: that is another connection, and has to be judged. Two instances
-need masks of their own. It turns connection tracking on, as every match of connections does.
+connection's bit of the packet's direction, and accepts; from then on NAME-K accepts TCP and UDP of that direction, and with both
+bits the first rules of NAME do, before all others and before the sets of --offload: who blocks a connection that was left takes
+its bits away, as TigerFox does. A SYN, and what connection tracking calls RELATED, takes both bits away: that is another
+connection, and has to be judged. Two instances need masks of their own. It turns connection tracking on, as every match of
+connections does.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 missing privilege, program or kernel feature.
 HELP
@@ -266,10 +268,13 @@ deal_rules() { # connections that have a queue find it in NAME-Q; the others are
     echo "-A $NAME $(to_queues)"
 }
 
-bypass_rules() { # what comes back from a queue, and connections that are left to the kernel
+bypass_rules() { # connections that are left to the kernel, and what comes back from a queue
     [ -n "$BYPASS" ] || return 0
     packet=$(printf '0x%x' "$ORIGINAL")
     both=$(printf '0x%x' "$((BYPASS))")
+    left="-m connmark --mark $both/$both -m conntrack --ctstate ESTABLISHED -j ACCEPT"
+    echo "-A $NAME -p tcp -m tcp ! --tcp-flags SYN SYN $left"
+    echo "-A $NAME -p udp $left"
     echo "-A $NAME -m mark --mark $packet/$packet -j $NAME-B"
     echo "-A $NAME -m connmark ! --mark 0x0/$both -j $NAME-K"
     echo "-A $NAME-B -j MARK --set-xmark 0x0/$packet"
@@ -323,8 +328,8 @@ transaction() { # family: what iptables-restore is given; first what is there go
     { wanted_chains; own_chains "$1"; } | sort -u | sed 's/.*/:& - [0:0]/'
     drop_jumps "$1"
     own_chains "$1" | grep -v -x -F "$(wanted_chains)" | sed 's/^/-X /'
-    allow_rules "$1"
     bypass_rules
+    allow_rules "$1"
     queue_rules
     hook_rules
     echo COMMIT

@@ -2,10 +2,12 @@
 
 import contextlib
 import socket
+import struct
 import threading
 
 import pytest
 from test_supervisor_live import Running, wait_for
+from wire import SYN, internet_sum
 
 from bench.topology import CLIENT4, CLIENT6, SERVER4, SERVER6, Topology
 
@@ -137,6 +139,38 @@ def test_a_block_stops_a_connection_that_was_left(lab, running, echo, version):
     wait_for("the connection is taken back", lambda: marks(lab, link) == {5})
     assert not link.says(b"harmless", 1)
     running.command("blocks", "remove", "source", CLIENTS[version], "--run-dir", str(running.run_dir))
+
+
+def send_syn(lab, link):
+    """A SYN with the addresses and ports of a connection, from its client."""
+    (here, sport), (there, dport) = link.socket.getsockname(), link.socket.getpeername()
+    segment = struct.pack("!HHIIBBHHH", sport, dport, 1, 0, 5 << 4, SYN, 1024, 0, 0)
+    pseudo = socket.inet_aton(here) + socket.inet_aton(there) + struct.pack("!HH", socket.IPPROTO_TCP, len(segment))
+    with lab.client.entered(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+        raw.sendto(segment[:16] + struct.pack("!H", internet_sum(pseudo + segment)) + segment[18:], (there, 0))
+
+
+def test_a_syn_takes_a_connection_back(lab, running, echo):
+    link = echo(9000)
+    assert all(link.says(b"harmless") for _ in range(5))
+    assert 0x3000005 in marks(lab, link)
+    seen = running.ask("status")["totals"]["packets"]
+    send_syn(lab, link)
+    wait_for("it is judged", lambda: running.ask("status")["totals"]["packets"] > seen)
+    assert marks(lab, link) == {5}
+
+
+def test_what_is_left_passes_one_rule_and_no_set(lab, running, echo):
+    link = echo(9000)
+    assert all(link.says(b"harmless") for _ in range(5))
+    wait_for("both bits", lambda: marks(lab, link) == {0x3000005})
+    lab.firewall.run("iptables", "-t", "mangle", "-Z", "TIGERFOX")
+    lab.firewall.run("nft", "add rule inet TIGERFOX blocked4 counter")
+    assert all(link.says(b"harmless") for _ in range(20))
+    passed = [line for line in lab.firewall.run("iptables-save", "-c", "-t", "mangle").stdout.splitlines()
+              if "-A TIGERFOX -" in line and not line.startswith("[0:0]")]
+    assert len(passed) == 1 and int(passed[0][1:].split(":")[0]) >= 40 and passed[0].endswith("-j ACCEPT")
+    assert "packets 0 " in lab.firewall.run("nft", "list", "chain", "inet", "TIGERFOX", "blocked4").stdout.splitlines()[-3]
 
 
 def test_nothing_is_left_behind(lab, running, echo):

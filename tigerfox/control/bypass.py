@@ -47,7 +47,8 @@ class Bypass:
             return
         # Once more with the next turn: a worker may have judged a packet just before the block, and answers just behind it.
         self._again, self._blocks = grown != self._blocks, grown
-        self._take_back("of blocked hosts", lambda connection: _is_blocked(blocks, connection))
+        if not self._take_back("of blocked hosts", lambda connection: _is_blocked(blocks, connection)):
+            self._again = True
         self._not_before = now + PAUSE_TIMES * (time.monotonic() - now)
 
     def end(self):

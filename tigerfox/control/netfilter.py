@@ -134,9 +134,9 @@ def packets_offered(settings):
 def packets_left(settings):
     """Return what the chain accepted of connections left to the kernel: {"packets": ..., "bytes": ...}."""
     found = counters(settings)
-    chain = f"{chain_settings(settings).name}-K"
+    name = chain_settings(settings).name
     rules = [rule for family in ("ipv4", "ipv6") for rule in found[family]["rules"]
-             if rule["chain"] == chain and rule["rule"].endswith("-j ACCEPT")]
+             if rule["chain"] in (name, f"{name}-K") and rule["rule"].endswith("-j ACCEPT")]
     return {what: sum(rule[what] for rule in rules) for what in ("packets", "bytes")}
 
 
