@@ -21,6 +21,7 @@ BENCHES = {
     "scale": "nanoseconds a packet and memory: rules, prefixes, blocks and flows up to a million (about 3 minutes)",
     "matchers": "the matcher at 24 to 100,000 rules, beside a linear scan and bit vectors (about a minute)",
     "flows": "nanoseconds a packet in the flow table and the streams, 1 to 1,000,000 connections (about a minute)",
+    "ruleset": "5,000 rules: seconds to compile and to load, size, memory of a worker that judges by them (root, about a minute)",
     "replay": "packets a second of replay over real HTTP traffic, beside Suricata where it is installed (root, some minutes)",
     "fanout": "how evenly 200 connections of one client are dealt out to 8 queues (root, about a minute)",
     "offload": "requests a second beside a flood of blocked sources, dropped in the kernel or not (root, about 3 minutes)",

@@ -104,6 +104,16 @@ def blocks_section(found):
             f"{inserts['readers']} processes read."]
 
 
+def ruleset_section(found):
+    """A large rule set: time, size, memory."""
+    cold, cached, private = (found["goals"][name] for name in ("cold_s", "cached_s", "private_mb"))
+    rows = [{"worker's memory": row["when"], "private, MB": row["private_mb"], "its own": row["own_mb"], "tables": row["tables_mb"],
+             "image": row["image_mb"]} for row in found["memory"]]
+    return ["## A large rule set", f"{source(found)} {found['rules']:,} rules, image {found['image_bytes'] / 1e6:.1f} MB. Compiled cold in "
+            f"{cold['reached']} s (goal: at most {cold['goal']}), from the cache in {cached['reached']} s (goal: at most {cached['goal']}). "
+            f"Memory of the worker that no other process has mapped (goal: at most {private['goal']} MB):", markdown(rows, list(rows[0]))]
+
+
 def callgrind_section(found):
     """Instructions by module."""
     return ["## Instructions a packet", f"{source(found)} {found['instructions']:,} in all, over {found['packets']:,} packets of HTTP.",
@@ -122,7 +132,7 @@ def inspectors_section(found):
 
 
 SECTIONS = {"scale": scale_section, "replay": replay_section, "userspace": userspace_section, "blocks": blocks_section,
-            "inspectors": inspectors_section, "callgrind": callgrind_section}
+            "inspectors": inspectors_section, "ruleset": ruleset_section, "callgrind": callgrind_section}
 
 
 # Plots

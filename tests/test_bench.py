@@ -1,6 +1,8 @@
 """What benches compute from what they measured, and the one that counts instructions."""
 
 import json
+import mmap
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import callgrind, report, rounds
+from bench import callgrind, report, rounds, ruleset
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,6 +52,16 @@ def test_results_become_a_table_and_what_was_left_out_is_said(tmp_path):
 
 def test_every_table_has_words_for_its_columns():
     assert {key for _, keys in report.TABLES.values() for key in keys} <= set(report.HEADS)
+
+
+def test_memory_is_told_by_what_holds_it():
+    before = ruleset.held(os.getpid())
+    own, shared = bytearray(b"x") * (20 << 20), mmap.mmap(-1, 30 << 20)
+    shared.write(b"x" * (30 << 20))
+    after = ruleset.held(os.getpid())
+    grown = {name: after[name] - before[name] for name in after}
+    assert len(own) == 20 << 20
+    assert 19 <= grown["own_mb"] <= 29 and 29 <= grown["tables_mb"] <= 31 and 48 <= grown["private_mb"] <= 60
 
 
 def test_own_instructions_are_counted_once():
