@@ -11,7 +11,7 @@ import dpkt
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE, INSIDE = "198.51.100.9", "10.1.2.3"
-FIN, SYN, PSH, ACK = 1, 2, 8, 16
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 SEGMENT = 1400
 
 
@@ -22,8 +22,11 @@ class Capture:
         self.packets = []
         self.port = 20000
 
-    def add(self, exchange):
-        """``exchange``: (protocol, server port, whether the client is inside, [(from the client, bytes), ...])."""
+    def add(self, exchange, end="closed"):
+        """``exchange``: (protocol, server port, whether the client is inside, [(from the client, bytes), ...]).
+
+        ``end`` of a connection: "closed" by both, "open", "half" (the client's FIN alone) or "reset" by the client.
+        """
         protocol, port, outward, turns = exchange
         self.port += 1
         ends = (INSIDE, self.port, OUTSIDE, port) if outward else (OUTSIDE, self.port, INSIDE, port)
@@ -32,10 +35,10 @@ class Capture:
                 source, sport, target, dport = ends if mine else ends[2:] + ends[:2]
                 self._ip(17, source, target, struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data)
         else:
-            self._connection(ends, turns)
+            self._connection(ends, turns, end)
         return self.port
 
-    def _connection(self, ends, turns):
+    def _connection(self, ends, turns, end):
         place = {True: 1000, False: 5000}
 
         def segment(mine, flags, data=b""):
@@ -52,23 +55,27 @@ class Capture:
             for at in range(0, len(data), SEGMENT):
                 segment(mine, PSH | ACK, data[at:at + SEGMENT])
             segment(not mine, ACK)
-        segment(True, FIN | ACK)
-        segment(False, FIN | ACK)
-        segment(True, ACK)
+        for mine, flags in {"closed": [(True, FIN), (False, FIN), (True, 0)], "half": [(True, FIN), (False, 0)],
+                            "reset": [(True, RST)], "open": []}[end]:
+            segment(mine, flags | ACK)
 
     def _ip(self, protocol, source, target, data):
         head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(data), len(self.packets) & 0xffff, 0, 60, protocol, 0,
                            socket.inet_aton(source), socket.inet_aton(target))
         self.packets.append(head + data)
 
-    def replay(self, folder, *options):
-        """Run `tigerfox replay` over it; {client port: [event, ...]}."""
+    def write(self, folder):
+        """Write the capture; its path."""
         file = folder / "exchanges.pcap"
         with file.open("wb") as stream:
             writer = dpkt.pcap.Writer(stream, linktype=dpkt.pcap.DLT_RAW)
             for number, packet in enumerate(self.packets):
                 writer.writepkt(packet, ts=1_700_000_000 + number / 10000)
-        command = [sys.executable, "-m", "tigerfox", "replay", str(file), "--json", *map(str, options)]
+        return file
+
+    def replay(self, folder, *options):
+        """Run `tigerfox replay` over it; {client port: [event, ...]}."""
+        command = [sys.executable, "-m", "tigerfox", "replay", str(self.write(folder)), "--json", *map(str, options)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         found = {}

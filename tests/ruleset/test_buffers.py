@@ -18,7 +18,7 @@ def test_every_keyword_of_a_buffer_selects_it(row):
     for word in row.keywords:
         found = rule(f'{word}; content:"{text}";', "ip")
         assert [part.buffer for part in found.parts] == [wanted]
-        side = "both" if wanted != row.name or wanted.startswith("tls.cert") else row.side
+        side = "both" if wanted.startswith("tls.cert") else row.side
         direction = {"request": "to_server", "response": "to_client"}.get(side)
         assert found.flow == (Flow(direction) if direction else None)
         implied = () if row.name.startswith(("ja3", "file.data")) or not row.app else (AppProtocol(row.app),)

@@ -160,6 +160,10 @@ BUFFERS = [
      "content: http.uri is in requests alone, but flow says to_client; write flow:to_server"),
     ('http.stat_code; ~content:"200"; flow:from_client;',
      "content: http.stat_code is in responses alone, but flow says to_server; write flow:to_client"),
+    ('~http.response_body; content:"a"; flow:to_server;',
+     "http.response_body: http.response_body is in responses alone, but flow says to_server; write flow:to_client"),
+    ('http.uri; content:"a"; ~http.response_body; content:"b";',
+     "http.response_body: http.response_body and http.uri never stand in one message; write two rules, with flowbits between them"),
     ('dsize:5; http.uri; ~content:"a";',
      "content: http.uri is put together from the stream and does not go with tests of one packet (flags, dsize, ttl and the "
      "like, tcp-pkt, no_stream); take those away"),

@@ -84,12 +84,12 @@ class Body:
     ``sticky``: the buffer named last, None for the payload; ``opened``: the option that named it while no test has followed.
     ``decoded``: the chain in what base64_decode makes, None where there is none. ``steps``: every test in the order of the text.
     ``names``: variables that a byte_extract or byte_math has set; they hold in
-    all chains.
+    all chains. ``answered``: the option that named http.response_body, which is file.data of responses alone.
     """
 
     def __init__(self):
         self.chains, self.steps, self.names = [], [], set()
-        self.decoded = None
+        self.decoded = self.answered = None
         self.sticky = self.chain = self.opened = None
         self.transforms = []
 

@@ -157,23 +157,29 @@ def _check_dsize(draft):
                         f"write dsize:{needed} or more")
 
 
+def _sides(draft):
+    """Return a buffer of each side that the rule has, and its first option: {side: (buffer, option)}."""
+    found = {}
+    for chain in draft.body.chains:
+        found.setdefault("both" if chain.buffer in EITHER_END else chain.row.side, (chain.buffer, chain.steps[0].option))
+    if draft.body.answered:
+        found.setdefault("response", ("http.response_body", draft.body.answered))
+    return found
+
+
 def _settle_direction(draft):
     """A rule with buffers of requests alone goes to the server, with those of responses to the client."""
-    sides = {}
-    for chain in draft.body.chains:
-        sides.setdefault("both" if chain.buffer in EITHER_END else chain.row.side, chain)
+    sides = _sides(draft)
     if "request" in sides and "response" in sides:
-        chain = max(sides["request"], sides["response"], key=lambda one: one.steps[0].option.offset)
-        _refuse(draft, chain.steps[0].option, f"{chain.buffer} and {_other(sides, chain).buffer} never stand in one message; "
-                "write two rules, with flowbits between them")
+        (other, _), (buffer, option) = sorted((sides["request"], sides["response"]), key=lambda one: one[1].offset)
+        _refuse(draft, option, f"{buffer} and {other} never stand in one message; write two rules, with flowbits between them")
         return
     for side, direction in (("request", "to_server"), ("response", "to_client")):
         if side in sides:
+            buffer, option = sides[side]
             said = draft.flow.direction if draft.flow else None
             if said not in (None, direction):
-                chain = sides[side]
-                _refuse(draft, chain.steps[0].option,
-                        f"{chain.buffer} is in {side}s alone, but flow says {said}; write flow:{direction}")
+                _refuse(draft, option, f"{buffer} is in {side}s alone, but flow says {said}; write flow:{direction}")
             elif said is None:
                 flow = draft.flow or Flow()
                 draft.flow = Flow(direction, flow.state, flow.data, flow.fragments)
@@ -188,10 +194,6 @@ def _warn_certificates(draft):
             draft.warn(f"{chain.buffer}: certificates of clients are not read yet, so a rule to the server never matches; "
                        "write flow:to_client", "never matches")
             return
-
-
-def _other(sides, chain):
-    return sides["response"] if sides["request"] is chain else sides["request"]
 
 
 def _of_packet(draft):

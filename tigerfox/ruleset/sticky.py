@@ -101,6 +101,8 @@ def sticky(row, buffer):
                 raise Refusal(f"a rule of {draft.app} has no JA3; write tls, tcp or ip as the protocol")
         else:
             draft.set_app(row.app)
+        if row.name == "http.response_body":
+            draft.body.answered = draft.option
         draft.body.select(draft, buffer)
 
     return parse

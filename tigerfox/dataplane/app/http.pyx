@@ -409,12 +409,15 @@ cdef HttpAnswer http_feed(HttpFlow *flow, HttpDirection direction, HttpMemory *m
 # The end of a direction
 
 cdef void line_close(HttpRun *r) noexcept nogil:
-    """A first line that the stream's end cuts: a status line, or body; of a request nothing."""
+    """A first line that the stream's end cuts: a request (there are servers that answer it), a status line, or body."""
     cdef HttpSide *s = r.side
-    if s.direction == HTTP_REQUEST or not s.head_len:
+    if not s.head_len:
         return
     s.line_end = s.head_len - s.cr
-    if status_look(r.memory.head.data, s.head_len) == LOOK_YES:
+    if s.direction == HTTP_REQUEST:
+        if not s.tunnel_next and not line_is_blank(r.memory.head.data + s.line_off, s.line_end - s.line_off):
+            request_line_done(r)
+    elif status_look(r.memory.head.data, s.head_len) == LOOK_YES:
         status_line_done(r)
     else:
         junk_begin(r, True)
