@@ -50,5 +50,15 @@ def sctp(sport, dport, data=b""):
     return struct.pack("!HHII", sport, dport, 0, 0) + data
 
 
+def frame(kind, data=b""):
+    """Ethernet; ``kind``: its EtherType."""
+    return bytes(12) + struct.pack("!H", kind) + data
+
+
+def frame_tag(kind, data=b""):
+    """A VLAN tag, behind an EtherType that says so."""
+    return struct.pack("!HH", 7, kind) + data
+
+
 def gre(protocol, data=b"", *, word=0):
     return struct.pack("!HH", word, protocol) + bytes(4 * bin(word & 0xb000).count("1")) + data

@@ -1,7 +1,7 @@
 """The parser, by table: description, packet, what must come out."""
 
 import pytest
-from packets import (DST4, DST6, SRC4, SRC6, ah, extension, fragment6, gre, icmp, ipv4, ipv6, sctp, tcp, udp)
+from packets import (DST4, DST6, SRC4, SRC6, ah, extension, fragment6, frame, frame_tag, gre, icmp, ipv4, ipv6, sctp, tcp, udp)
 
 from tigerfox.dataplane.parse import parse_bytes
 
@@ -66,7 +66,21 @@ SOUND = [
     ("GRE", ipv4(47, gre(0x0800, ipv4(17, udp(1, 2)))), dict(flags=TUNNEL, inner_off=24, inner_len=28)),
     ("GRE with checksum, key and sequence", ipv4(47, gre(0x86dd, ipv6(17, udp(1, 2)), word=0xb000)),
      dict(flags=TUNNEL, inner_off=36, inner_len=48)),
-    ("GRE that carries Ethernet", ipv4(47, gre(0x6558, bytes(40))), dict(flags=0, payload_off=24)),
+    ("GRE that carries a frame of no IP", ipv4(47, gre(0x6558, bytes(40))), dict(flags=0, payload_off=24)),
+    ("GRE that carries IP in Ethernet", ipv4(47, gre(0x6558, frame(0x0800, ipv4(17, udp(1, 2))))),
+     dict(flags=TUNNEL, payload_off=24, inner_off=38, inner_len=28)),
+    ("two VLAN tags in Ethernet in GRE", ipv4(47, gre(0x6558, frame(0x88a8, frame_tag(0x8100, frame_tag(0x86dd, ipv6(17, udp(1, 2))))))),
+     dict(flags=TUNNEL, inner_off=46, inner_len=48)),
+    ("three tags are payload", ipv4(47, gre(0x6558, frame(0x8100, frame_tag(0x8100, frame_tag(0x8100, frame_tag(0x0800, ipv4(17, udp(1, 2)))))))),
+     dict(flags=0, inner_len=0)),
+    ("a frame of 13 bytes is payload", ipv4(47, gre(0x6558, bytes(13))), dict(flags=0, payload_len=13)),
+    ("ERSPAN type I", ipv4(47, gre(0x88be, frame(0x0800, ipv4(17, udp(1, 2))))), dict(flags=TUNNEL, inner_off=38, inner_len=28)),
+    ("ERSPAN type II", ipv4(47, gre(0x88be, bytes(8) + frame(0x0800, ipv4(17, udp(1, 2))), word=0x1000)),
+     dict(flags=TUNNEL, inner_off=50, inner_len=28)),
+    ("ERSPAN that cut the frame", ipv4(47, gre(0x88be, b"\x10\0\x04\0" + bytes(4) + frame(0x0800, ipv4(17, udp(1, 2))[:24]), word=0x1000)),
+     dict(flags=0, payload_off=36)),
+    ("first fragment of Ethernet in GRE", ipv4(47, gre(0x6558, frame(0x0800, ipv4(17, udp(1, 2, bytes(2))))), flags=1),
+     dict(flags=FRAGMENT, inner_len=0)),
     ("GRE version 1", ipv4(47, gre(0x880b, bytes(40), word=0x2001)), dict(flags=0)),
     ("first fragment of a tunnel packet", ipv4(4, bytes(24), flags=1), dict(flags=FRAGMENT, inner_len=0)),
     ("later fragment of a tunnel packet", ipv4(4, bytes(24), offset=24), dict(flags=FRAGMENT | LATER)),

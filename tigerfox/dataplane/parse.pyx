@@ -64,6 +64,9 @@ cdef enum Proto:                 # IANA protocol numbers
 
 cdef enum:
     GRE_WCCP = 0x883e            # draft-wilson-wrec-wccp-v2
+    GRE_ETHERNET = 0x6558        # RFC 1701, transparent Ethernet bridging
+    GRE_ERSPAN = 0x88be          # draft-foschiano-erspan: type I, with a sequence number type II
+    ERSPAN_CUT = 0x400           # T of type II: the mirror cut the frame
     ANY_LENGTH = 65575           # the longest packet that a header can announce
 
 
@@ -233,6 +236,42 @@ cdef Reason tunnel_found(Packet *p, Cursor *c, uint32_t end) noexcept nogil:
     return R_NONE
 
 
+cdef Reason frame_found(Packet *p, Cursor *c, uint32_t end) noexcept nogil:
+    """The rest is an Ethernet frame, with two VLAN tags at most; where it carries IP it is a tunnel."""
+    cdef Cursor frame = c[0]
+    cdef const uint8_t *head = cur_take(&frame, 14)
+    cdef uint32_t tags = 0, kind
+    payload_rest(p, c, end)
+    if head == NULL:
+        return R_HEADER_TRUNCATED if offset_of(p, c) + 14 <= end else R_NONE
+    kind = load_be16(head + 12)
+    while (kind == 0x8100 or kind == 0x88a8) and tags < 2:
+        head = cur_take(&frame, 4)
+        if head == NULL:
+            return R_HEADER_TRUNCATED if offset_of(p, &frame) + 4 <= end else R_NONE
+        kind = load_be16(head + 2)
+        tags += 1
+    if kind == 0x0800 or kind == 0x86dd:
+        tunnel_found(p, &frame, end)
+        payload_rest(p, c, end)
+    return R_NONE
+
+
+cdef Reason gre_other(Packet *p, Cursor *c, uint32_t end, uint32_t kind, uint32_t word) noexcept nogil:
+    """What GRE carries besides IP: a frame, or anything, which is payload."""
+    cdef const uint8_t *mirror
+    if kind == GRE_ERSPAN and word & 0x1000 and not p.flags & PACKET_FRAGMENT:
+        mirror = cur_take(c, 8)
+        if mirror == NULL:
+            return header_short(p, c, 8, end, R_GRE_SHORT)
+        if not load_be16(mirror + 2) & ERSPAN_CUT:
+            return frame_found(p, c, end)
+    elif (kind == GRE_ETHERNET or kind == GRE_ERSPAN) and not p.flags & PACKET_FRAGMENT:
+        return frame_found(p, c, end)
+    payload_rest(p, c, end)
+    return R_NONE
+
+
 cdef Reason gre_parse(Packet *p, Cursor *c, uint32_t end) noexcept nogil:
     """RFC 2784, 2890. Version 1 (PPTP) and source routes, which Linux refuses, are payload.
 
@@ -254,8 +293,7 @@ cdef Reason gre_parse(Packet *p, Cursor *c, uint32_t end) noexcept nogil:
         return header_short(p, c, 4, end, R_GRE_SHORT)
     if kind == 0x0800 or kind == 0x86dd or (kind == GRE_WCCP and word == 0):
         return tunnel_found(p, c, end)
-    payload_rest(p, c, end)
-    return R_NONE
+    return gre_other(p, c, end, kind, word)
 
 
 cdef Reason transport_other(Packet *p, Cursor *c, uint32_t end) noexcept nogil:
