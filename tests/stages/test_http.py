@@ -77,6 +77,15 @@ def test_buffers_of_a_request():
     assert "http.referer" not in seen and seen["http.accept"] == b"*/*" and seen["http.user_agent"] == b"ua"
 
 
+@pytest.mark.parametrize("fields, header", [
+    (b"A: b\r\nC: \r\n", b"A: b\r\nC: \r\n"), (b"A:b\r\nC:  d\r\n", b"A: b\r\nC: d\r\n"), (b"A:\r\nC: d\r\n", b"A: \r\nC: d\r\n"),
+    (b"A: b \r\n", b"A: b\r\n"), (b"A: b\nC: d\r\n", b"A: b\r\nC: d\r\n"), (b"A : b\r\n", b"A: b\r\n"), (b"A: b\0c\r\n", b"A: b\r\n"),
+    (b"A: b\r\nCookie: c\r\nD: e\r\n", b"A: b\r\nD: e\r\n"), (b"A: b\r\nC: d\r\nA: e\r\n", b"A: b, e\r\nC: d\r\n"),
+    (b"A: b\r\n c\r\nD: e\r\n", b"A: b c\r\nD: e\r\n"), (b"none\r\nA: b\r\n", b": none\r\nA: b\r\n")])
+def test_fields_of_a_request_as_rules_see_them(fields, header):
+    assert request(b"GET / HTTP/1.1\r\n" + fields + b"\r\n")["http.header"] == header
+
+
 def test_buffers_of_a_response():
     seen, state = response(OK + b"Server: s\r\nLocation: /x\r\nSet-Cookie: k=v\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi")
     assert seen["http.stat_code"] == b"200" and seen["http.stat_msg"] == b"OK" and seen["http.response_line"] == OK[:-2]

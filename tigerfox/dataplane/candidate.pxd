@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from tigerfox.dataplane.inspect cimport Bytes
-from tigerfox.dataplane.image cimport InspectUnit
+from tigerfox.dataplane.image cimport (
+    BUF_DNS_QUERY, BUF_HTTP_REQUEST_FIELD, BUF_HTTP_RESPONSE_FIELD, BUF_TLS_CERTS, InspectUnit)
 from tigerfox.dataplane.scene cimport Detect, Scene
 
 # Does all of the rule hold in this scene?
@@ -34,3 +35,8 @@ cdef void pending_join(Detect *d, InspectUnit unit) noexcept nogil
 
 # Instance `index` of a buffer in the scene `who`; a BufferFetch.
 cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil
+
+# Whether there may be more than one instance of a buffer.
+cdef inline bint buffer_repeats(uint8_t buffer) noexcept nogil:
+    return (buffer == BUF_DNS_QUERY or buffer == BUF_TLS_CERTS or buffer == BUF_HTTP_REQUEST_FIELD
+            or buffer == BUF_HTTP_RESPONSE_FIELD)

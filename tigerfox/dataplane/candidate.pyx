@@ -231,6 +231,8 @@ cdef bint header_fetch(Scene *s, uint8_t buffer, Bytes *out) noexcept nogil:
 
 cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil:
     cdef Scene *s = <Scene *>who
+    if s.http != NULL and buffer < BUFFERS and http_places[buffer].which != NO_BUFFER:
+        return index == 0 and http_fetch(s, buffer, out)
     if buffer == BUF_PAYLOAD:
         out[0] = s.payload
         return index == 0 and s.payload.n != 0
@@ -242,8 +244,6 @@ cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noe
         return s.ssh != NULL and index == 0 and ssh_fetch(s, buffer, out)
     if buffer == BUF_HTTP_REQUEST_FIELD or buffer == BUF_HTTP_RESPONSE_FIELD:
         return s.http != NULL and field_fetch(s, buffer, index, out)
-    if buffer < BUFFERS and http_places[buffer].which != NO_BUFFER:
-        return s.http != NULL and index == 0 and http_fetch(s, buffer, out)
     return s.tls != NULL and tls_fetch(s, buffer, index, out)
 
 # The flow

@@ -8,6 +8,8 @@ cdef void candidates_sort(Candidates *c) noexcept nogil:
     """Ascending and unique; Shell's method with Ciura's gaps: lists are short, and nearly sorted as a rule."""
     cdef uint32_t[8] gaps
     cdef uint32_t gap, i, at, number, kept = 0
+    if c.count < 2:
+        return
     gaps[:] = [701, 301, 132, 57, 23, 10, 4, 1]
     for step in range(8):
         gap = gaps[step]

@@ -310,13 +310,18 @@ cdef struct View:                # 8 bytes: a buffer as tests see it; views stan
     uint8_t buffer               # BufferId
     uint8_t transform[VIEW_TRANSFORMS]   # Transform + 1 each, 0: none
 
-cdef struct Scan:                # 24 bytes, one a view: what is looked for in it
+cdef enum:
+    SCAN_NEEDED = 4
+
+cdef struct Scan:                # 28 bytes, one a view: what is looked for in it
     uint32_t database            # its bytes in the databases: from, length 0 for nothing
     uint32_t length
     uint32_t first_pattern
     uint32_t pattern_count
     uint32_t shortest            # no literal is shorter
-    uint32_t spare
+    uint8_t needed_count         # 0: not known
+    uint8_t needed[SCAN_NEEDED]  # bytes without all of which no literal is there
+    uint8_t spare[3]
 
 cdef struct ScanPattern:         # 8 bytes: a literal's rules; its place in the view's run is its number in the database
     uint32_t first               # in the scan rules

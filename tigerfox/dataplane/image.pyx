@@ -36,7 +36,7 @@ from tigerfox.dataplane.prefixes cimport PREFIX_LEAF, PREFIX_ROOT_SLOTS, PrefixN
 from tigerfox.errors import SharedMemoryError
 
 IMAGE_MAGIC = int.from_bytes(b"TFRULES\0", "little")
-IMAGE_LAYOUT = 3
+IMAGE_LAYOUT = 4
 
 cdef enum:
     ALIGNMENT = 64
@@ -297,7 +297,7 @@ cdef class Checker:
             self.need(r.views[i].buffer < <int>BUF_COUNT and (not i or r.views[i].buffer >= r.views[i - 1].buffer), "a view")
             for at in range(VIEW_TRANSFORMS):
                 self.need(r.views[i].transform[at] <= <int>TRANSFORM_COUNT, "a transform")
-            self.need(<size_t>scan.database + scan.length <= databases
+            self.need(<size_t>scan.database + scan.length <= databases and scan.needed_count <= SCAN_NEEDED
                       and <size_t>scan.first_pattern + scan.pattern_count <= patterns, "a scan")
         for i in range(patterns):
             self.need(<size_t>r.scan_patterns[i].first + r.scan_patterns[i].count <= rules, "a scan pattern")

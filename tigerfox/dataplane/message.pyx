@@ -35,7 +35,7 @@ from tigerfox.dataplane.app.ssh cimport ssh_feed, ssh_probe
 from tigerfox.dataplane.app.tls cimport tls_feed, tls_probe
 from tigerfox.dataplane.app.tlsstate cimport (
     TLS_ENCRYPTED, TLS_SEEN_CERTIFICATE, TLS_SEEN_CLIENT_HELLO, TLS_SEEN_SERVER_HELLO, TlsState)
-from tigerfox.dataplane.candidate cimport candidate_fire, candidate_holds, pending_join, scene_fetch
+from tigerfox.dataplane.candidate cimport buffer_repeats, candidate_fire, candidate_holds, pending_join, scene_fetch
 from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, candidates_sort
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER
 from tigerfox.dataplane.image cimport *
@@ -57,10 +57,12 @@ cdef void phase_scan(Scene *s, uint32_t phase, uint32_t skip) noexcept nogil:
     cdef Detect *d = s.d
     cdef Bytes raw, seen
     cdef uint32_t i, view, index
+    cdef uint8_t buffer
     for i in range(d.phase_count[phase]):
         view = d.phase_views[phase][i]
+        buffer = d.rules.views[view].buffer
         index = 0
-        while scene_fetch(s, d.rules.views[view].buffer, index, &raw):
+        while (index == 0 or buffer_repeats(buffer)) and scene_fetch(s, buffer, index, &raw):
             index += 1
             if skip >= raw.n and skip:
                 continue

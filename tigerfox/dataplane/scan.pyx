@@ -24,7 +24,7 @@ What happens when full or broken
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memchr, memset
 
 from tigerfox.dataplane.candidates cimport Candidates, candidates_add, candidates_clear, candidates_sort
 from tigerfox.dataplane.image cimport BUF_COUNT, CompiledRules, RuleSet, Scan, ScanPattern
@@ -80,10 +80,21 @@ cdef int scan_hit(unsigned int number, unsigned long long start, unsigned long l
     return 0
 
 
+cdef inline bint scan_futile(const Scan *scan, const uint8_t *data, uint32_t n) noexcept nogil:
+    """Whether the bytes are too few, or lack all of those that a literal would bring: memchr is cheaper than a scan."""
+    cdef uint32_t i
+    if n < scan.shortest:
+        return True
+    for i in range(scan.needed_count):
+        if memchr(data, scan.needed[i], n) != NULL:
+            return False
+    return scan.needed_count != 0
+
+
 cdef void scan_view(const Scanners *s, const RuleSet *rs, uint32_t view, const uint8_t *data, uint32_t n,
                     Candidates *out) noexcept nogil:
     cdef Hits hits
-    if s.databases[view] == NULL or n < rs.scans[view].shortest:
+    if s.databases[view] == NULL or scan_futile(&rs.scans[view], data, n):
         return
     hits.rules, hits.scan, hits.out = rs, &rs.scans[view], out
     hs_scan(<hs_database_t *>s.databases[view], <const char *>data, n, 0, <hs_scratch_t *>s.scratch, scan_hit, &hits)

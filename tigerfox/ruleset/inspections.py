@@ -11,7 +11,7 @@ from collections import defaultdict
 
 from tigerfox.dataplane import inspect, scan
 from tigerfox.ruleset.buffers import BUFFERS, BY_NAME, TRANSFORMS
-from tigerfox.ruleset.literals import choose
+from tigerfox.ruleset.literals import choose, rarest
 from tigerfox.ruleset.testrows import Tests
 
 _APPS = {"failed": 1, "http": 2, "tls": 3, "dns": 4, "ssh": 5}
@@ -29,6 +29,7 @@ _STREAM_SIDES = ("client", "server", "both", "either")
 _STREAM_OPS = ("<", ">", "=", "!=", "<=", ">=")
 _NO_VIEW = 0xFFFFFFFF
 _PACKET, _TRANSACTION = 0, 1
+_NEEDED = 4                      # image.pxd: SCAN_NEEDED
 
 
 def looks_deeper(rule):
@@ -99,14 +100,25 @@ class Inspections:
         for view in range(view_count):
             literals = sorted(self._scans[view])
             database = scan.compile_database(literals) if literals else b""
-            scans += struct.pack("<IIIIII", len(databases), len(database), len(patterns) // 8, len(literals),
-                                 min((len(text) for text, _ in literals), default=0), 0)
+            scans += struct.pack("<IIIII5s3x", len(databases), len(database), len(patterns) // 8, len(literals),
+                                 min((len(text) for text, _ in literals), default=0), _needed(literals))
             for literal in literals:
                 numbers = self._scans[view][literal]
                 patterns += struct.pack("<II", len(rules), len(numbers))
                 rules.extend(numbers)
             databases += database
         return [bytes(scans), bytes(patterns), rules.tobytes(), bytes(databases)]
+
+
+def _needed(literals):
+    """Bytes of which a buffer has one where any of the literals is in it, behind their number; none where these would be many."""
+    needed = set()
+    for text, nocase in literals:
+        one = text[rarest(text, nocase):][:1]
+        needed |= {*one.lower(), *one.upper()} if nocase else {*one}
+        if len(needed) > _NEEDED:
+            return bytes(5)
+    return bytes([len(needed), *sorted(needed)])
 
 
 def versions():

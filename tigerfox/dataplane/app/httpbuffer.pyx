@@ -74,7 +74,7 @@ cdef bint host_find(HttpRun *r, HttpSpan *host, bint *from_target) noexcept nogi
     cdef const HttpField *field = field_find(s, head, b"host", 4)
     cdef UriParts parts
     from_target[0] = False
-    if (s.there >> HTTP_BUF_URI_RAW) & 1:
+    if (s.there >> HTTP_BUF_URI_RAW) & 1 and raw.len and head[raw.off] != 47:     # a path alone names no host
         uri_split(head + raw.off, raw.len, &parts)
         from_target[0] = parts.host_len != 0
         host.off = raw.off + parts.host_off
@@ -198,12 +198,36 @@ cdef uint32_t lines_put(HttpRun *r, HttpBuffer which, uint32_t at) noexcept nogi
     return at
 
 
+cdef uint32_t lines_plain(HttpRun *r) noexcept nogil:
+    """The length of the fields where they stand in the head just as http.header has them; 0: they do not."""
+    cdef HttpSide *s = r.side
+    cdef const uint8_t *head = r.memory.head.data
+    cdef const HttpField *field
+    cdef uint32_t i, at = s.fields_off
+    for i in range(s.field_count):
+        field = &s.field[i]
+        if field.name_off != at or field_left_out(s, head, field, HTTP_BUF_HEADER):
+            return 0
+        at += field.name_len
+        if field.value_off != at + 2 or at + field.value_len + 4 > s.head_len or head[at] != 58 or head[at + 1] != 32:
+            return 0
+        at = field.value_off + field.value_len
+        if head[at] != 13 or head[at + 1] != 10:
+            return 0
+        at += 2
+    return at - s.fields_off
+
+
 cdef void lines_make(HttpRun *r, HttpBuffer which) noexcept nogil:
     """header, header_names or start."""
     cdef HttpSide *s = r.side
     cdef uint8_t *head = r.memory.head.data
     cdef HttpSpan line = s.span[<int>HTTP_BUF_LINE]
-    cdef uint32_t n = lines_length(r, which), made, at
+    cdef uint32_t n = lines_plain(r) if which == HTTP_BUF_HEADER else 0, made, at
+    if n:
+        http_set(s, which, s.fields_off, n)
+        return
+    n = lines_length(r, which)
     if not n and which != HTTP_BUF_START:
         return
     if which == HTTP_BUF_HEADER_NAMES:
