@@ -167,6 +167,8 @@ def test_midstream():
     assert [side["isn"] for side in flow["tcp"]] == [1000, 5000]
     turned = tracked([("s", "SA", 5000, 1001)], midstream=True)
     assert (turned["side"], turned["sport"], turned["state"]) == ("to_client", 40000, "syn_received")
+    for text, side in ((b"HTTP/1.1 200 OK", "to_client"), (b"HTTP/1", "to_server"), (b"GET / HTTP/1.1", "to_server")):
+        assert tracked([("c", "A", 1001, 5001, text)], Ends(dport=8080), midstream=True)["side"] == side
     assert "opened" in tracked([("s", "SA", 5000, 1001), ("c", "A", 1001, 5001)], midstream=True)["flags"]
     assert "opened" not in tracked([("c", "R", 1001, 5001)], midstream=True)["flags"]
 

@@ -172,6 +172,14 @@ def test_what_was_dropped_is_not_filled_with_something_else(run):
     assert run([pieces[0], overlapping, pieces[2], pieces[1]], [DROP_7001]).drops == [(2, 0)]
 
 
+def test_what_only_contradicts_a_whole_datagram_is_told_once(run):
+    """A datagram that is held because a part of it was dropped, and others under its identification."""
+    pieces, others = parts4(6, tcp(4000, 23, bytes(40), flags=2), 8, 16), parts4(6, tcp(4001, 23, bytes([7]) * 40, flags=2), 8, 16)
+    done = run([*pieces, *others, *others], ["alert tcp any any -> any 23 (flags:S; sid:1;)"])
+    assert done.alerts == [(3, 1)] and [number for number, _ in done.drops] == list(range(1, 10))
+    assert (done.reason("fragment_tiny"), done.reason("fragment_overlap")) == (5, 4)
+
+
 def test_tiny_fragments_are_dropped_by_default_and_judged_as_a_whole_where_the_policy_lets_them_pass(run):
     data = tcp(4000, 23, flags=2)
     rule = 'drop tcp any any -> any 23 (flags:S; block: none; sid:1;)'

@@ -57,6 +57,7 @@ cdef struct Defrag:
 cdef struct Piece:               # what became of a fragment
     Tracker *tracker             # NULL: it is not part of any datagram
     bint completes
+    bint again                   # the datagram was complete before, and held
     uint32_t sid                 # with R_FRAG_DROPPED: of the rule that had dropped the datagram
 
 # Take a parsed fragment in; R_NONE, or what is wrong with it or its datagram. `now` in Unix seconds.

@@ -336,7 +336,7 @@ cdef Reason defrag_add(Defrag *d, const Packet *p, uint32_t now, Piece *piece) n
     cdef uint64_t hashed
     cdef Tracker *t
     cdef Reason found
-    piece.tracker, piece.completes, piece.sid = NULL, False, 0
+    piece.tracker, piece.completes, piece.again, piece.sid = NULL, False, False, 0
     if not span_fill(p, &span):
         return R_NONE
     trackers_expire(d, now)
@@ -351,6 +351,7 @@ cdef Reason defrag_add(Defrag *d, const Packet *p, uint32_t now, Piece *piece) n
     if t.refused:
         piece.sid = t.sid
         return <Reason>t.refused
+    piece.again = is_complete(t)
     found = span_place(d, t, p, &span)
     if found == R_FRAG_END or found == R_FRAG_LIMIT or found != R_NONE and t.key.version == 6:
         defrag_refuse(t, found, 0)

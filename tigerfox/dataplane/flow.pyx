@@ -360,7 +360,7 @@ cdef inline void flow_count(Flow *f, FlowSide side, const Packet *p) noexcept no
 
 
 cdef Flow *flow_begin(FlowTable *t, const Packet *p, uint64_t hashed, FlowSide *side) noexcept nogil:
-    """The flow of a packet that has none; its source is the client, but in midstream for a SYN-ACK or out of a low port."""
+    """The flow of a packet that has none; its source is the client, but in midstream what tcp_of_server says."""
     cdef bint is_tcp = p.flow.proto == PROTO_TCP
     cdef bint turned = t.midstream and is_tcp and tcp_of_server(p)
     cdef Flow *f = flow_make(t, &p.flow, hashed, p.time_ns, turned)

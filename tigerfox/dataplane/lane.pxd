@@ -284,7 +284,8 @@ cdef inline void defrag_count(WorkerStats *stats, DefragCounts *counts) noexcept
 cdef inline bint fragment_take(Lane *lane, Layer *layer) noexcept nogil:
     """Add a fragment that was judged by what it shows to its datagram; True: that is whole now, and to be judged.
 
-    What a block of addresses stops takes no room here. What is wrong with the datagram outweighs a fault of the part.
+    What a block of addresses stops takes no room here. What is wrong with the datagram outweighs a fault of the part. A whole
+    that was judged is judged again only where the fragment may still pass.
     """
     cdef Reason found
     if R_BLOCKED_SOURCE <= layer.reason <= R_BLOCKED_PAIR:
@@ -297,7 +298,7 @@ cdef inline bint fragment_take(Lane *lane, Layer *layer) noexcept nogil:
     if found != R_NONE:
         layer.reason, layer.sid, layer.decision.rule = found, layer.piece.sid, NO_RULE
         layer.verdict = reason_verdict(&lane.policies, found)
-    return layer.piece.completes
+    return layer.piece.completes and not (layer.piece.again and layer.verdict == VERDICT_DROP)
 
 
 cdef inline Reason whole_take(Lane *lane, Layer *layer) noexcept nogil:

@@ -1,6 +1,7 @@
 # What each TCP packet does to its connection's state. See tcp.pyx.
 
 from libc.stdint cimport uint32_t
+from libc.string cimport memcmp
 from tigerfox.dataplane.flowentry cimport Flow, FlowSide
 from tigerfox.dataplane.packet cimport Packet
 
@@ -23,7 +24,10 @@ cdef void tcp_reopen(Flow *f, uint32_t isn) noexcept nogil
 
 
 cdef inline bint tcp_of_server(const Packet *p) noexcept nogil:
-    """Whether the first packet seen of a connection comes from its server, as far as it shows: a SYN-ACK, or a low port."""
+    """Whether the first packet seen of a connection comes from its server, as far as it shows: a SYN-ACK, an HTTP status line, or
+    a low port."""
     if p.tcp_flags & TCP_SYN:
         return p.tcp_flags & (TCP_ACK | TCP_RST) == TCP_ACK
+    if p.payload_len >= 7 and p.payload_off + 7 <= p.caplen and memcmp(p.data + p.payload_off, b"HTTP/1.", 7) == 0:
+        return True
     return p.flow.sport < TCP_LOW_PORTS <= p.flow.dport
