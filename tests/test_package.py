@@ -104,6 +104,6 @@ def test_program_finds_what_was_installed_with_it(prefix, tmp_path):
     assert [Path(one).resolve() for one in found] == [shipped / "iptables", shipped / "rules"]
 
 
-@pytest.mark.parametrize("name", ["iptables/up.sh", "iptables/down.sh", "iptables/status.sh", "scripts/deploy-pinned.sh"])
+@pytest.mark.parametrize("name", ["iptables/up.sh", "iptables/down.sh", "iptables/status.sh", "perf/record.sh", "scripts/deploy-pinned.sh"])
 def test_installed_scripts_run(prefix, tmp_path, name):
     assert "Exit codes:" in run(prefix / "share" / "tigerfox" / name, "--help", folder=tmp_path)

@@ -1,10 +1,12 @@
 """`tigerfox profile`: names, tables and the flame graph; a worker under load; what it says where it cannot work."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +16,7 @@ from bench.instance import Instance
 from bench.topology import SERVER4, Topology
 from tigerfox.telemetry import flames, profile
 
+RECORD = filters.ROOT / "scripts" / "perf" / "record.sh"
 SVG = "{http://www.w3.org/2000/svg}"
 SCRIPT = """\
         7f01 __pyx_f_8tigerfox_9dataplane_6stream_stream_take (/x/tigerfox/dataplane/stream.so)
@@ -58,12 +61,14 @@ def test_without_perf_it_says_how_to_get_it(tmp_path):
     assert "apt-get install linux-perf" in done.stderr
 
 
+SENDING = f"import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nwhile True: s.sendto(b'fox', ('{SERVER4}', 4000))"
+
+
 @pytest.mark.live
 @pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed: apt-get install linux-perf")
 def test_worker_under_load(tmp_path):
-    sending = f"import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nwhile True: s.sendto(b'fox', ('{SERVER4}', 4000))"
     with Topology("tfprof") as lab, Instance(lab.firewall, tmp_path, "", "--queues", "0", "--bypass", "off", rules=filters.FEW) as instance:
-        client = lab.client.popen(sys.executable, "-c", sending)
+        client = lab.client.popen(sys.executable, "-c", SENDING)
         try:
             found = instance.ask("profile", "--seconds", "2", "--svg", tmp_path / "flame.svg")
         finally:
@@ -72,3 +77,20 @@ def test_worker_under_load(tmp_path):
     assert found["samples"] > 0 and found["queue"] == 0
     assert sum(row["self"] for row in found["functions"]) <= 1.001
     assert any(title.text.startswith("_fast.") for title in ElementTree.parse(tmp_path / "flame.svg").iter(f"{SVG}title"))
+
+
+@pytest.mark.live
+@pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed: apt-get install linux-perf")
+def test_script_records_a_worker_while_its_command_brings_packets(tmp_path):
+    out = tmp_path / "out"
+    with Topology("tfprof") as lab, Instance(lab.firewall, tmp_path, "", "--queues", "0", "--bypass", "off", rules=filters.FEW):
+        record = [RECORD, "--tigerfox", Path(sys.executable).parent / "tigerfox", "--run-dir", tmp_path / "run", "--out", out]
+        idle = lab.firewall.run(*record, "--wait", 0, check=False)
+        assert idle.returncode == 1 and "no packet came" in idle.stderr and not (out / "flame.svg").exists()
+        load = ["ip", "netns", "exec", lab.client.name, sys.executable, "-c", SENDING]
+        said = lab.firewall.run(*record, "--seconds", 2, "--top", 5, "--", *load).stdout
+        assert not lab.firewall.run("pgrep", "-f", f"ip netns exec {lab.client.name}", check=False).stdout
+    assert said == (out / "top.txt").read_text() and said.startswith("queue 0, pid ") and "flame graph: " in said
+    before, after = (json.loads((out / f"status-{when}.json").read_text())["totals"]["packets"] for when in ("before", "after"))
+    assert after > before > 0
+    assert any(title.text.startswith("_fast.") for title in ElementTree.parse(out / "flame.svg").iter(f"{SVG}title"))

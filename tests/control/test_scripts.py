@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted([*(ROOT / "scripts" / "iptables").glob("*.sh"), ROOT / "scripts" / "deploy-pinned.sh"])
+SCRIPTS = sorted([*(ROOT / "scripts" / "iptables").glob("*.sh"), *(ROOT / "scripts" / "perf").glob("*.sh"),
+                  ROOT / "scripts" / "deploy-pinned.sh"])
 UP = ROOT / "scripts" / "iptables" / "up.sh"
 DEPLOY = ROOT / "scripts" / "deploy-pinned.sh"
 NO_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
