@@ -1,7 +1,7 @@
 """Negated contents while a message grows, and messages that are never finished: what Suricata 7.0.10 says, inline, and what we say.
 
-A row has the first packet of its exchange with which each rule is told (0: behind the last one, when the flow is given up). Suricata
-tells a rule of negated contents alone again with every further packet of the message; here each is told once a message.
+A row has the first packet of its exchange with which each rule is told (0: behind the last one, when the flow is given up).
+Suricata tells a rule of negated contents alone again with every further packet of the message; here each is told once a message.
 """
 
 import json
@@ -23,7 +23,8 @@ WINDOW = "the whole body is looked at; Suricata's window has left its beginning 
 MOST = "Suricata counts the alerts of both requests against its 15 a packet"
 
 # Before what in the benches' configuration: bodies as they come, and no size is drawn by lot.
-NEUTRAL = {"response-body-limit": "http-body-inline: auto, randomize-inspection-sizes: no", "depth: 1mb": "randomize-chunk-size: no"}
+NEUTRAL = {"response-body-limit": "http-body-inline: auto, randomize-inspection-sizes: no",
+           "depth: 1mb": "randomize-chunk-size: no"}
 
 CASES = [               # name, exchange, its end, what Suricata says, what we say instead, why
     ("body grows, evil last", body(b"user=a", b"&x=", b"evil"), "closed",
@@ -129,7 +130,8 @@ def ours(tmp_path_factory):
     return {row[0]: firsts(found.get(port, []), before) for row, (port, before) in zip(CASES, places, strict=True)}
 
 
-@pytest.mark.parametrize(("name", "suricata", "instead", "why"), [(row[0], *row[3:]) for row in CASES], ids=[row[0] for row in CASES])
+@pytest.mark.parametrize(("name", "suricata", "instead", "why"), [(row[0], *row[3:]) for row in CASES],
+                         ids=[row[0] for row in CASES])
 def test_rules_are_told_with_the_packet_of_suricata_or_sooner(ours, name, suricata, instead, why):
     assert ours[name] == {sid: packet for sid, packet in {**suricata, **instead}.items() if packet is not None}
     late = {sid for sid, packet in instead.items() if packet and suricata.get(sid) and packet > suricata[sid]}
@@ -151,8 +153,8 @@ def test_rows_are_what_suricata_says(tmp_path):
     for place, more in NEUTRAL.items():
         settings = settings.replace(place, f"{more}, {place}")
     (tmp_path / "suricata.yaml").write_text(settings)
-    command = ["suricata", "-c", tmp_path / "suricata.yaml", "-r", capture.write(tmp_path), "-S", tmp_path / "made.rules", "-l", tmp_path,
-               "-k", "none", "--runmode", "single", "--simulate-ips"]
+    command = ["suricata", "-c", tmp_path / "suricata.yaml", "-r", capture.write(tmp_path), "-S", tmp_path / "made.rules",
+               "-l", tmp_path, "-k", "none", "--runmode", "single", "--simulate-ips"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found = {}

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tigerfox import ruleset
+from tigerfox.dataplane.image import CompiledRules
 from tigerfox.errors import RuleError
-from tigerfox.ruleset.check import load_rules
+from tigerfox.ruleset.check import load_rules, read_rule_text
+from tigerfox.ruleset.compile import compile_rules
 from tigerfox.ruleset.keywords import TABLE
 from tigerfox.ruleset.variables import Variables
 
@@ -666,6 +668,11 @@ FILES = [
     ({}, "made.rules:1:1: cannot be read (No such file or directory); check the name and the permissions"),
     ({"made.rules/README": "none"}, "made.rules:1:1: no *.rules in this folder; name the rule files themselves"),
 ]
+AT_THEIR_BOUNDS = [
+    "http.uri; " + "to_lowercase; " * 7 + 'content:"a";', "".join(f"flowbits:isset,name{number}; " for number in range(255)),
+    "stream_size:server,>,9; " * 255, "".join(f"byte_extract:1,0,v{number}; " for number in range(64)), "ttl:!7; " * 8100,
+    'dns.query; content:"a"; ' * 2700, 'content:"' + "é" * 32767 + '";',
+]
 REFUSALS = {"Refusal", "RuleError", "ValueError", "_refuse", "_unreadable"}
 
 
@@ -699,6 +706,12 @@ def test_mistake_is_told_with_its_place_and_what_to_write(tmp_path, monkeypatch,
     place = f"made.rules:{before.count(chr(10)) + 2}:{len(before) - before.rfind(chr(10))}"
     assert told_of_row(tmp_path, marked)[0] == f"{place}: {says}"
     assert "; " in says
+
+
+@pytest.mark.parametrize("options", AT_THEIR_BOUNDS, ids=[options[:30] for options in AT_THEIR_BOUNDS])
+def test_rule_that_just_keeps_a_bound_compiles(options):
+    found = read_rule_text(f"alert ip any any -> any any ({options} sid:1;)")
+    assert CompiledRules.from_buffer(compile_rules(found.rules).image)
 
 
 @pytest.mark.parametrize(("files", "line"), FILES, ids=[line[:40] for _, line in FILES])
