@@ -152,8 +152,7 @@ def tigerfox(lab, rules, folder, *options, chain=False):
     place = Path(folder, f"run{time.monotonic_ns()}")
     place.mkdir()
     settings = f'[queues]\nlength = {QUEUE_LENGTH}\n[cpu]\npin = "none"\n[eve]\nfile = "{place}/eve.json"\n'
-    variables = [part for name, value in VARIABLES.items() for part in ("--var", f"{name}={value}")]
-    with Instance(lab.firewall, place, settings, "--queues", QUEUE, "--lenient", *variables, *options, rules=rules,
+    with Instance(lab.firewall, place, settings, "--queues", QUEUE, "--lenient", *variables(), *options, rules=rules,
                   chain=chain) as instance:
         yield instance.ask("status")["workers"][0]["pid"]
 
@@ -179,6 +178,11 @@ def suricata(lab, rules, folder):
     finally:
         end(process)
         log.close()
+
+
+def variables():
+    """The variables as options of a verb."""
+    return [part for name, value in VARIABLES.items() for part in ("--var", f"{name}={value}")]
 
 
 def rule_text(path):

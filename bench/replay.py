@@ -1,8 +1,10 @@
 """Packets a second of `replay` over real HTTP traffic, with few content rules and with many, beside Suricata 7.
 
 wrk and an HTTP server (nginx, else Python's) talk between namespaces until a capture of the wanted size is there: keep-alive and
-short connections, several sizes, both directions. Each arm reads that capture alone on one core, turn by turn; the time of the same
-arm over a capture of one packet is taken off, so that loading rules does not count. Reported: medians, and ratios within a round.
+short connections, several sizes, both directions. Each arm reads that capture alone on one core, turn by turn; what the same arm takes
+for a capture of one packet is taken off, so that loading rules does not count. Both get the same rules and variables, by which every rule
+looks at the traffic in both directions; Suricata gets the configuration of the live benches (bench/filters.py) and one thread for packets
+(`--runmode single`). By the clock and by CPU time: medians, and ratios within a round.
 
     python -m bench.replay [--packets 500000] [--rules FILE ...] [--rounds 3] [--json FILE]
 
@@ -19,13 +21,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.filters import FEW, ROOT, end, many_rules, need, rule_text
-from bench.rounds import interleave, median, parser_of, publish, ratio
+from bench.filters import FEW, ROOT, SURICATA, end, many_rules, need, rule_text, variables
+from bench.rounds import columns, interleave, median, parser_of, publish, ratio
 from bench.topology import SERVER4, Topology
 from bench.web import server
 from tigerfox.errors import TigerFoxError
 
 SIZES = (200, 4_000, 40_000)         # bytes of the pages
+MEMORY = "/dev/shm"                  # where the capture is made: no arm waits for a disk
 PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 
 
@@ -54,7 +57,7 @@ def record(path, wanted):
             while there[0] < wanted:
                 for size in SIZES:
                     load = ["wrk", "-t", "1", "-c", "20", f"http://{SERVER4}/{size}.html"]
-                    lab.client.run(*load, "-d", "2s")
+                    lab.client.run(*load, "-d", "1s")
                     lab.client.run(*load, "-d", "1s", "-H", "Connection: close")
                 there = packets_of(path, *there)
         finally:
@@ -64,64 +67,81 @@ def record(path, wanted):
 
 def tigerfox(path, rules):
     """The command of our arm."""
-    return [sys.executable, "-m", "tigerfox", "replay", path, "--lenient", *(part for file in rules for part in ("--rules", file))]
+    return [sys.executable, "-m", "tigerfox", "replay", path, "--lenient", *variables(), *(part for file in rules for part in ("--rules", file))]
 
 
 def suricata(path, rules, folder):
     """The command of Suricata's arm."""
-    joined = Path(folder, "suricata.rules")
-    joined.write_text("".join(map(rule_text, rules)), errors="surrogateescape")
-    return ["suricata", "-r", path, "-S", str(joined), "-l", folder, "-k", "none", "--runmode", "single", "--simulate-ips"]
+    Path(folder, "suricata.rules").write_text("".join(map(rule_text, rules)), errors="surrogateescape")
+    Path(folder, "suricata.yaml").write_text(SURICATA.format(folder=folder))
+    return ["suricata", "-c", f"{folder}/suricata.yaml", "-S", f"{folder}/suricata.rules", "-r", path, "-l", folder, "-k", "none",
+            "--runmode", "single", "--simulate-ips"]
 
 
-def seconds(command):
-    """Seconds that a command takes on the first CPU."""
-    begin = time.perf_counter()
-    done = subprocess.run(["taskset", "-c", "0", *map(str, command)], capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise TigerFoxError(f"{command[0]}: {done.stderr.strip()[-300:]}")
-    return time.perf_counter() - begin
+def spent(command):
+    """Seconds by the clock and of CPU time that a command takes on the first CPU."""
+    with tempfile.TemporaryFile("w+") as said:
+        begin = time.perf_counter()
+        process = subprocess.Popen(["taskset", "-c", "0", *map(str, command)], stdout=said, stderr=said, cwd=ROOT)
+        _, status, usage = os.wait4(process.pid, 0)
+        clock = time.perf_counter() - begin
+        if status:
+            said.seek(0)
+            raise TigerFoxError(f"{command[0]}: {said.read().strip()[-300:]}")
+    return clock, usage.ru_utime + usage.ru_stime
 
 
 def arms(many):
-    """(name, function of path and folder that gives the command) of every arm."""
+    """Every arm: name -> function of path and folder that gives the command."""
     sets = {"24 content rules": [FEW], **({"many rules": many} if many else {})}
-    found = []
+    found = {}
     for name, rules in sets.items():
-        found.append((f"TigerFox, {name}", lambda path, folder, rules=rules: tigerfox(path, rules)))
+        found[f"TigerFox, {name}"] = lambda path, folder, rules=rules: tigerfox(path, rules)
         if shutil.which("suricata"):
-            found.append((f"Suricata, {name}", lambda path, folder, rules=rules: suricata(path, rules, folder)))
+            found[f"Suricata, {name}"] = lambda path, folder, rules=rules: suricata(path, rules, folder)
     return found
 
 
+def measure(command, path, empty, folder, packets):
+    """One turn of one arm: packets a second and a CPU second, start-up taken off."""
+    whole, start = (spent(command(capture, folder)) for capture in (path, empty))
+    return {"packets_per_second": packets / (whole[0] - start[0]), "packets_per_cpu_second": packets / (whole[1] - start[1])}
+
+
 def bench(path, packets, many, rounds):
-    """Packets a second of every arm, a list by name."""
+    """Rows, an arm each: medians, and ratios to Suricata with the same rules."""
     with tempfile.TemporaryDirectory() as folder:
         empty = str(Path(folder, "empty.pcap"))
         Path(empty).write_bytes(PCAP_HEADER + struct.pack("<IIII", 0, 0, 60, 60) + bytes(60))      # Suricata wants one packet
-        commands = dict(arms(many))
-        return interleave(list(commands), rounds, lambda name: packets / (
-            seconds(commands[name](path, folder)) - seconds(commands[name](empty, folder))), warm=1)
+        commands = arms(many)
+        found = interleave(list(commands), rounds, lambda name: measure(commands[name], path, empty, folder, packets), warm=1)
+    rows = []
+    for name, turns in found.items():
+        peer = found.get(name.replace("TigerFox", "Suricata"), [])
+        row = {"arm": name}
+        for key in ("packets_per_second", "packets_per_cpu_second"):
+            mine, its = [turn[key] for turn in turns], [turn[key] for turn in peer]
+            row |= {key: median(mine, 0), f"{key}_to_suricata": ratio(mine, its, 2)}
+        rows.append(row)
+    return rows
 
 
 def main():
     parser = parser_of(__doc__, 3)
     parser.add_argument("--packets", type=int, default=500_000)
     parser.add_argument("--rules", action="append", default=[], metavar="FILE", help="the many rules")
+    parser.add_argument("--capture", metavar="FILE", help="read this pcap instead of one made now")
     chosen = parser.parse_args()
     many = [str(Path(file).resolve()) for file in chosen.rules or filter(None, [many_rules()])]
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder, "http.pcap"))
-        packets = record(path, chosen.packets)
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.path.isdir(MEMORY) else None) as folder:
+        path = chosen.capture or str(Path(folder, "http.pcap"))
+        packets = packets_of(path)[0] if chosen.capture else record(path, chosen.packets)
         size = Path(path).stat().st_size
-        figures = bench(path, packets, many, chosen.rounds)
-    medians = {name: median(found, 0) for name, found in figures.items()}
-    peers = {name: name.replace("TigerFox", "Suricata") for name in figures if name.startswith("TigerFox")}
-    ratios = {name: ratio(figures[name], figures[peer], 2) for name, peer in peers.items() if peer in figures}
-    lines = [f"{name:32}{figure:12,} packets/s" + (f"   {ratios[name]:.2f} x Suricata" if name in ratios else "")
-             for name, figure in medians.items()]
-    publish("replay", {"packets": packets, "bytes": size, "rules": [Path(file).name for file in many],
-                       "packets_per_second": medians, "ratio_to_suricata": ratios}, chosen, "\n".join([f"{packets:,} packets, {size / 1e6:,.0f} MB", *lines]))
+        rows = bench(path, packets, many, chosen.rounds)
+    heads = {"arm": "arm", "packets_per_second": "packets/s", "packets_per_second_to_suricata": "÷ Suricata",
+             "packets_per_cpu_second": "packets/CPU s", "packets_per_cpu_second_to_suricata": "÷ Suricata"}
+    publish("replay", {"packets": packets, "bytes": size, "rules": [Path(file).name for file in many], "arms": rows}, chosen,
+            "\n".join([f"{packets:,} packets, {size / 1e6:,.0f} MB", columns(rows, heads)]))
 
 
 if __name__ == "__main__":

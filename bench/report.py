@@ -81,10 +81,10 @@ def scale_section(found):
 
 def replay_section(found):
     """Replay, beside Suricata."""
-    ratios = found["ratio_to_suricata"]
-    rows = [{"arm": name, "packets/s": rate, "÷ Suricata": ratios.get(name)} for name, rate in found["packets_per_second"].items()]
-    return ["## Replay", f"{source(found)} {found['packets']:,} packets, {found['bytes'] / 1e6:,.0f} MB.",
-            markdown(rows, ("arm", "packets/s", "÷ Suricata"))]
+    rows = [{"arm": row["arm"], "packets/s": row["packets_per_second"], "÷ Suricata": row["packets_per_second_to_suricata"],
+             "packets a CPU second": row["packets_per_cpu_second"], "÷ Suricata's": row["packets_per_cpu_second_to_suricata"]}
+            for row in found["arms"]]
+    return ["## Replay", f"{source(found)} {found['packets']:,} packets, {found['bytes'] / 1e6:,.0f} MB.", markdown(rows, list(rows[0]))]
 
 
 def userspace_section(found):
