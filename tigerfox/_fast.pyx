@@ -197,6 +197,7 @@ cdef int replay_loop(CaptureLane hold, Lane *lane, Capture capture, uint64_t eve
                 packet_read(lane, &lane.packets[n])
                 n += 1
         for i in range(n):
+            capture.capture_ahead(&lane.packets[i])
             lane.now = <uint32_t>(lane.packets[i].time_ns // 1000000000)
             packet_judge(lane, &lane.packets[i])
             if lane.packets[i].verdict == VERDICT_QUEUE:

@@ -20,6 +20,8 @@ cdef class Capture:
     cdef const uint8_t *base     # set at open, then constant
     cdef uint64_t size           # set at open, then constant
     cdef uint64_t pos            # the next record or block
+    cdef uint64_t entered        # the pages before this place are in the page table
+    cdef uint8_t touched         # a byte of the last of them
     cdef uint64_t number         # packets handed out
     cdef uint64_t limit          # hand out so many packets and no more
     cdef uint64_t strange        # of them on an interface whose link type is not read
@@ -29,3 +31,4 @@ cdef class Capture:
     cdef uint32_t interface_count
     cdef Interface interfaces[CAPTURE_INTERFACES]
     cdef int capture_next(self, Packet *p) noexcept nogil    # 1: a packet; 0: the end; -1: cut short here
+    cdef void capture_ahead(self, const Packet *p) noexcept nogil    # what follows some way behind a packet is on its way
