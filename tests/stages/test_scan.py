@@ -13,17 +13,20 @@ from tigerfox.dataplane.image import CompiledRules
 from tigerfox.errors import SharedMemoryError
 from tigerfox.ruleset.buffers import BY_NAME
 from tigerfox.ruleset.compile import compile_rules
-from tigerfox.ruleset.rule import Content, Pcre
+from tigerfox.ruleset.rule import Content, Flow, Pcre
 
 URI = BY_NAME["http.uri"]
 
 
-def named(rules, data, buffer="payload"):
+TCP, UDP, TO_SERVER, TO_CLIENT = 6, 17, 0, 1
+
+
+def named(rules, data, buffer="payload", traffic=None):
     """The sids whose literal a scan finds."""
     compiled = compile_rules(rules)
     bound = CompiledRules.from_buffer(compiled.image)
     hold = scan.ScannerHold(bound)
-    return [compiled.rules[number].sid for number in scan.candidates(hold, bound, BY_NAME[buffer], data)]
+    return [compiled.rules[number].sid for number in scan.candidates(hold, bound, BY_NAME[buffer], data, traffic)]
 
 
 def looking_for(*contents, buffer="payload", **more):
@@ -56,6 +59,24 @@ def test_each_buffer_has_its_own_literals():
     assert named(rules, b"evil") == [1]
     assert named(rules, b"evil", "http.uri") == [9]
     assert named(rules, b"evil", "http.host") == []
+
+
+@pytest.mark.parametrize("traffic, sids", [
+    ((TCP, TO_SERVER), [1, 3, 4]), ((TCP, TO_CLIENT), [2, 3, 4]), ((UDP, TO_SERVER), [4, 5]), ((UDP, TO_CLIENT), [4])])
+def test_each_kind_of_traffic_has_its_own_literals(traffic, sids):
+    of = part(Content(b"evil"))
+    rules = [make_rule(of, sid=1, protocol="tcp", flow=Flow("to_server")), make_rule(of, sid=2, protocol="tcp", flow=Flow("to_client")),
+             make_rule(of, sid=3, protocol="tcp"), make_rule(of, sid=4, protocol="ip"),
+             make_rule(of, sid=5, protocol="udp", flow=Flow("to_server"))]
+    assert named(rules, b"evil", traffic=traffic) == sids
+    assert named(rules, b"good", traffic=traffic) == []
+
+
+@pytest.mark.parametrize("buffer, side", [("http.uri", TO_SERVER), ("http.server", TO_CLIENT)])
+def test_a_buffer_of_one_side_is_scanned_on_that_side(buffer, side):
+    rules = looking_for(Content(b"evil"), buffer=buffer, protocol="tcp")
+    assert named(rules, b"evil", buffer, (TCP, side)) == [1]
+    assert named(rules, b"evil", buffer, (TCP, 1 - side)) == []
 
 
 def test_rules_share_a_literal():

@@ -38,7 +38,7 @@ from tigerfox.dataplane.reach cimport (
     REACH_ANY, REACH_DECIDED, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_SSH, REACH_SSH_DEEP, REACH_TLS, REACH_TLS_DEEP)
 from tigerfox.dataplane.reason cimport (
     R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_SESSIONS, R_STREAM_UNSEEN, R_STREAM_URGENT)
-from tigerfox.dataplane.scan cimport scan_view
+from tigerfox.dataplane.scan cimport scan_view, traffic_of
 from tigerfox.dataplane.scene cimport *
 from tigerfox.dataplane.session cimport *
 from tigerfox.dataplane.stream cimport *
@@ -71,9 +71,9 @@ cdef inline Bytes stream_chunk(Scene *s) noexcept nogil:
 
 cdef inline void payload_scan(Scene *s, const uint8_t *data, uint32_t n) noexcept nogil:
     cdef Detect *d = s.d
-    cdef uint32_t i
+    cdef uint32_t i, traffic = traffic_of(s.p.flow.proto, s.side)
     for i in range(d.phase_count[<int>PHASE_PAYLOAD]):
-        scan_view(d.scanners, d.rules, d.phase_views[<int>PHASE_PAYLOAD][i], data, n, &d.found)
+        scan_view(d.scanners, d.rules, d.phase_views[<int>PHASE_PAYLOAD][i], traffic, data, n, &d.found)
 
 
 cdef inline bint of_stream(uint8_t kind) noexcept nogil:
@@ -470,6 +470,15 @@ cdef int phase_of(const View *view, int side) noexcept:
     return line + 2 if buffer >= BUF_HTTP_REQUEST_BODY else line + 1
 
 
+cdef bint scanned(const Scanners *s, uint32_t view) noexcept:
+    """Whether anything is looked for in a view."""
+    cdef uint32_t scan
+    for scan in range(view * TRAFFIC_COUNT, (view + 1) * TRAFFIC_COUNT):
+        if s.databases[scan] != NULL:
+            return True
+    return False
+
+
 cdef class Detection:
     """The inspection of one worker: ``flows`` and ``sessions`` of its queue, ``depth`` in bytes of each direction (0: no bound)."""
 
@@ -508,7 +517,7 @@ cdef class Detection:
         for view in range(rules.rules.view_count):
             for side in range(2):
                 phase = phase_of(&rules.rules.views[view], side)
-                if phase >= 0 and scanners.scanners.databases[view] != NULL:
+                if phase >= 0 and scanned(&scanners.scanners, view):
                     self.detect.phase_views[phase][self.detect.phase_count[phase]] = view
                     self.detect.phase_count[phase] += 1
         self.detect.packet_scans = 0

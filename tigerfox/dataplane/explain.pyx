@@ -231,8 +231,7 @@ def rule_facts(CompiledRules compiled not None, uint32_t number):
         facts.update(scanned=bool(i.scanned), unit=("packet", "message")[i.unit], side=("request", "response", "either")[i.side],
                      payload=("any", "packet", "stream", "both")[i.payload], progress=PROGRESS[i.progress],
                      parts=i.part_count, tests=sum(rs.parts[i.first_part + n].test_count for n in range(i.part_count)),
-                     sharing=scan_sharers(rs, i.scan_view, number) if i.scanned else 0,
-                     view_literals=rs.scans[i.scan_view].pattern_count if i.scanned else 0)
+                     **(scan_facts(rs, i.scan_view, number) if i.scanned else {"sharing": 0, "view_literals": 0}))
     return facts
 
 
@@ -261,13 +260,14 @@ cdef object filed_under(const RuleSet *rs, uint32_t number):
     return None
 
 
-cdef uint32_t scan_sharers(const RuleSet *rs, uint32_t view, uint32_t number) except? 0:
-    """How many rules one literal names."""
+cdef object scan_facts(const RuleSet *rs, uint32_t view, uint32_t number):
+    """How many rules the rule's literal names, and how many literals are looked for with it in the first traffic it is for."""
     cdef const ScanPattern *pattern
-    cdef uint32_t at, n
-    for at in range(rs.scans[view].pattern_count):
-        pattern = &rs.scan_patterns[rs.scans[view].first_pattern + at]
-        for n in range(pattern.first, pattern.first + pattern.count):
-            if rs.scan_rules[n] == number:
-                return pattern.count
-    return 0
+    cdef uint32_t scan, at, n
+    for scan in range(view * TRAFFIC_COUNT, (view + 1) * TRAFFIC_COUNT):
+        for at in range(rs.scans[scan].pattern_count):
+            pattern = &rs.scan_patterns[rs.scans[scan].first_pattern + at]
+            for n in range(pattern.first, pattern.first + pattern.count):
+                if rs.scan_rules[n] == number:
+                    return {"sharing": pattern.count, "view_literals": rs.scans[scan].pattern_count}
+    raise ValueError(f"no scan names rule {number}")

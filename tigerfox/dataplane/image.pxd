@@ -313,7 +313,12 @@ cdef struct View:                # 8 bytes: a buffer as tests see it; views stan
 cdef enum:
     SCAN_NEEDED = 4
 
-cdef struct Scan:                # 28 bytes, one a view: what is looked for in it
+cdef enum Traffic:               # what a scan is for: rules of TCP and of the other protocols, by the direction in its flow
+    TRAFFIC_TCP = 0              # + FlowSide
+    TRAFFIC_OTHER = 2            # + FlowSide
+    TRAFFIC_COUNT = 4
+
+cdef struct Scan:                # 28 bytes, TRAFFIC_COUNT a view: what is looked for in it
     uint32_t database            # its bytes in the databases: from, length 0 for nothing
     uint32_t length
     uint32_t first_pattern

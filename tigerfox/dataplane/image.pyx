@@ -93,7 +93,7 @@ cdef class Checker:
         r.inspection_count = self.count(SECTION_INSPECTIONS)
         r.expression_count = self.count(SECTION_EXPRESSIONS)
         r.view_count = self.count(SECTION_VIEWS)
-        self.need(self.count(SECTION_SCANS) == r.view_count and r.view_count < 65536, "views")
+        self.need(self.count(SECTION_SCANS) == <size_t>r.view_count * TRAFFIC_COUNT and r.view_count < 65536, "views")
         self.need(r.pattern_count <= IMAGE_PATTERNS and self.count(SECTION_PROTOCOL_MASKS) == 256, "patterns")
         self.need(self.count(SECTION_DST_MASKS) == r.address_classes and self.count(SECTION_DPORT_MASKS) == r.port_classes_used
                   and r.address_classes > 0 and r.port_classes_used > 0 and r.extra_classes_used > 0, "class masks")
@@ -292,13 +292,14 @@ cdef class Checker:
         cdef size_t rules = self.count(SECTION_SCAN_RULES), literals = self.count(SECTION_LITERALS)
         cdef const Scan *scan
         cdef RuleSet *r = self.rules
-        for i in range(r.view_count):
+        for i in range(self.count(SECTION_SCANS)):
             scan = &r.scans[i]
+            self.need(<size_t>scan.database + scan.length <= databases and scan.needed_count <= SCAN_NEEDED
+                      and <size_t>scan.first_pattern + scan.pattern_count <= patterns, "a scan")
+        for i in range(r.view_count):
             self.need(r.views[i].buffer < <int>BUF_COUNT and (not i or r.views[i].buffer >= r.views[i - 1].buffer), "a view")
             for at in range(VIEW_TRANSFORMS):
                 self.need(r.views[i].transform[at] <= <int>TRANSFORM_COUNT, "a transform")
-            self.need(<size_t>scan.database + scan.length <= databases and scan.needed_count <= SCAN_NEEDED
-                      and <size_t>scan.first_pattern + scan.pattern_count <= patterns, "a scan")
         for i in range(patterns):
             self.need(<size_t>r.scan_patterns[i].first + r.scan_patterns[i].count <= rules, "a scan pattern")
         for i in range(rules):

@@ -40,7 +40,7 @@ from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, can
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport Bytes, view_bytes
-from tigerfox.dataplane.scan cimport scan_view
+from tigerfox.dataplane.scan cimport scan_view, traffic_of
 from tigerfox.dataplane.scene cimport *
 from tigerfox.dataplane.session cimport *
 from tigerfox.dataplane.stream cimport Stream, stream_at, stream_held_at
@@ -56,7 +56,7 @@ cdef void phase_scan(Scene *s, uint32_t phase, uint32_t skip) noexcept nogil:
     """Scan the buffers of a phase, from `skip` bytes on."""
     cdef Detect *d = s.d
     cdef Bytes raw, seen
-    cdef uint32_t i, view, index
+    cdef uint32_t i, view, index, traffic = traffic_of(s.p.flow.proto, s.side)
     cdef uint8_t buffer
     for i in range(d.phase_count[phase]):
         view = d.phase_views[phase][i]
@@ -69,7 +69,7 @@ cdef void phase_scan(Scene *s, uint32_t phase, uint32_t skip) noexcept nogil:
             raw.data += skip
             raw.n -= skip
             seen = view_bytes(d.inspector, d.rules, view, raw)
-            scan_view(d.scanners, d.rules, view, seen.data, seen.n, &d.found)
+            scan_view(d.scanners, d.rules, view, traffic, seen.data, seen.n, &d.found)
 
 
 cdef inline bint has_fired(const Waiting *w, uint32_t number) noexcept nogil:

@@ -4,11 +4,13 @@ What it owns
     The databases and the scratch memory of one process for one rule set; freed with the ScannerHold.
 
 Layout
-    The image holds one serialized libhs database (Hyperscan, or Vectorscan on other machines) for each view that rules
-    have literals in. A literal's number in its database is its place in the view's run of scan patterns; a scan pattern
-    is a run of rule numbers:
+    The image holds a serialized libhs database (Hyperscan, or Vectorscan on other machines) for each view that rules have
+    literals in and each kind of traffic (enum Traffic), with the literals of the rules that can match there: an answer's
+    bytes are not searched for what stands in requests, nor TCP for what stands in UDP. Kinds with the same literals share
+    one. A literal's number in its database is its place in the scan's run of scan patterns; a scan pattern is a run of rule
+    numbers:
 
-        hit (view, n) ─▶ scan_patterns[scans[view].first_pattern + n] ─▶ scan_rules[first .. first + count]
+        hit (scan, n) ─▶ scan_patterns[scans[scan].first_pattern + n] ─▶ scan_rules[first .. first + count]
 
 Invariants
     A literal is reported at most once a scan (HS_FLAG_SINGLEMATCH). Its presence is necessary for its rules, never
@@ -27,7 +29,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memset
 
 from tigerfox.dataplane.candidates cimport Candidates, candidates_add, candidates_clear, candidates_sort
-from tigerfox.dataplane.image cimport BUF_COUNT, CompiledRules, RuleSet, Scan, ScanPattern
+from tigerfox.dataplane.image cimport BUF_COUNT, TRAFFIC_COUNT, CompiledRules, RuleSet, Scan, ScanPattern
 
 from tigerfox.errors import SharedMemoryError
 
@@ -91,13 +93,14 @@ cdef inline bint scan_futile(const Scan *scan, const uint8_t *data, uint32_t n) 
     return scan.needed_count != 0
 
 
-cdef void scan_view(const Scanners *s, const RuleSet *rs, uint32_t view, const uint8_t *data, uint32_t n,
+cdef void scan_view(const Scanners *s, const RuleSet *rs, uint32_t view, uint32_t traffic, const uint8_t *data, uint32_t n,
                     Candidates *out) noexcept nogil:
+    cdef uint32_t scan = view * TRAFFIC_COUNT + traffic
     cdef Hits hits
-    if s.databases[view] == NULL or scan_futile(&rs.scans[view], data, n):
+    if s.databases[scan] == NULL or scan_futile(&rs.scans[scan], data, n):
         return
-    hits.rules, hits.scan, hits.out = rs, &rs.scans[view], out
-    hs_scan(<hs_database_t *>s.databases[view], <const char *>data, n, 0, <hs_scratch_t *>s.scratch, scan_hit, &hits)
+    hits.rules, hits.scan, hits.out = rs, &rs.scans[scan], out
+    hs_scan(<hs_database_t *>s.databases[scan], <const char *>data, n, 0, <hs_scratch_t *>s.scratch, scan_hit, &hits)
 
 
 # Public API
@@ -109,28 +112,39 @@ cdef class ScannerHold:
     def __cinit__(self, CompiledRules compiled not None):
         memset(&self.scanners, 0, sizeof(Scanners))
         self.rules = compiled
-        cdef uint32_t view, count = compiled.rules.view_count
+        cdef uint32_t scan, count = compiled.rules.view_count * TRAFFIC_COUNT
         self.scanners.databases = <void **>calloc(count + 1, sizeof(void *))
         if self.scanners.databases == NULL:
             raise MemoryError
-        self.scanners.view_count = count
-        for view in range(count):
-            if compiled.rules.scans[view].length:
-                self.scanners.databases[view] = database_of(compiled, view)
-                scratch_for(&self.scanners, view)
+        self.scanners.scan_count = count
+        for scan in range(count):
+            if compiled.rules.scans[scan].length:
+                self.scanners.databases[scan] = self.shared(scan)
+                if self.scanners.databases[scan] == NULL:
+                    self.scanners.databases[scan] = database_of(compiled, scan)
+                    scratch_for(&self.scanners, scan)
+
+    cdef void *shared(self, uint32_t scan) noexcept:
+        """The database of a scan before it in the same view whose bytes are the same, or NULL."""
+        cdef const Scan *scans = self.rules.rules.scans
+        cdef uint32_t other
+        for other in range(scan - scan % TRAFFIC_COUNT, scan):
+            if scans[other].length and scans[other].database == scans[scan].database:
+                return self.scanners.databases[other]
+        return NULL
 
     def __dealloc__(self):
-        cdef uint32_t view
-        for view in range(self.scanners.view_count):
-            if self.scanners.databases[view] != NULL:
-                hs_free_database(<hs_database_t *>self.scanners.databases[view])
+        cdef uint32_t scan
+        for scan in range(self.scanners.scan_count):
+            if self.scanners.databases[scan] != NULL and self.shared(scan) == NULL:
+                hs_free_database(<hs_database_t *>self.scanners.databases[scan])
         free(self.scanners.databases)
         if self.scanners.scratch != NULL:
             hs_free_scratch(<hs_scratch_t *>self.scanners.scratch)
 
 
-cdef void *database_of(CompiledRules compiled, uint32_t view) except NULL:
-    cdef const Scan *scan = &compiled.rules.scans[view]
+cdef void *database_of(CompiledRules compiled, uint32_t number) except NULL:
+    cdef const Scan *scan = &compiled.rules.scans[number]
     cdef hs_database_t *database = NULL
     cdef int failed = hs_deserialize_database(<const char *>compiled.rules.databases + scan.database, scan.length, &database)
     if failed != HS_SUCCESS:
@@ -139,9 +153,9 @@ cdef void *database_of(CompiledRules compiled, uint32_t view) except NULL:
     return database
 
 
-cdef int scratch_for(Scanners *s, uint32_t view) except -1:
+cdef int scratch_for(Scanners *s, uint32_t scan) except -1:
     cdef hs_scratch_t *scratch = <hs_scratch_t *>s.scratch
-    if hs_alloc_scratch(<hs_database_t *>s.databases[view], &scratch) != HS_SUCCESS:
+    if hs_alloc_scratch(<hs_database_t *>s.databases[scan], &scratch) != HS_SUCCESS:
         raise MemoryError("no memory for the scans of the rule set")
     s.scratch = scratch
     return 0
@@ -195,16 +209,21 @@ def library():
     return f"{hs_version().decode()} {platform.tune} {platform.cpu_features:x}"
 
 
-def candidates(ScannerHold hold not None, CompiledRules compiled not None, int buffer, const uint8_t[::1] data):
-    """Return the rule numbers whose literal is in ``data``, the bytes of BufferId ``buffer``, in views without transforms."""
+def candidates(ScannerHold hold not None, CompiledRules compiled not None, int buffer, const uint8_t[::1] data, traffic=None):
+    """Return the rule numbers whose literal is in ``data``, the bytes of BufferId ``buffer``, in views without transforms.
+
+    ``traffic`` is a pair: the IP protocol, and the side, 0 to the server and 1 to the client; None: all there are.
+    """
     cdef Candidates found
     cdef uint32_t view
+    kinds = range(TRAFFIC_COUNT) if traffic is None else [traffic_of(traffic[0], traffic[1])]
     cdef const uint8_t *start = &data[0] if data.shape[0] else <const uint8_t *>b""
     if not 0 <= buffer < <int>BUF_COUNT or hold.rules is not compiled:
         raise ValueError("no such buffer, or the hold of another rule set")
     candidates_clear(&found)
     for view in range(compiled.rules.view_first[buffer], compiled.rules.view_first[buffer + 1]):
         if compiled.rules.views[view].transform[0] == 0:
-            scan_view(&hold.scanners, &compiled.rules, view, start, data.shape[0], &found)
+            for kind in kinds:
+                scan_view(&hold.scanners, &compiled.rules, view, kind, start, data.shape[0], &found)
     candidates_sort(&found)
     return [found.rules[i] for i in range(found.count)]

@@ -5,6 +5,7 @@ of their buffers, when all rules are known.
 """
 
 import hashlib
+import itertools
 import struct
 from array import array
 from collections import defaultdict
@@ -28,6 +29,7 @@ _ASKING = ("isset", "isnotset")
 _STREAM_SIDES = ("client", "server", "both", "either")
 _STREAM_OPS = ("<", ">", "=", "!=", "<=", ">=")
 _NO_VIEW = 0xFFFFFFFF
+_TCP, _OTHER, _TRAFFICS = 0, 2, 4    # image.pxd: Traffic, TCP and other protocols, to the server and back
 _PACKET, _TRANSACTION = 0, 1
 _NEEDED = 4                      # image.pxd: SCAN_NEEDED
 
@@ -47,7 +49,8 @@ class Inspections:
         self._bits = _Bits()
         self._tests = Tests()
         self._rows, self._parts, self._steps, self._sizes = bytearray(), bytearray(), bytearray(), bytearray()
-        self._scans = defaultdict(lambda: defaultdict(list))     # view: (literal, nocase): rule numbers
+        self._scans = defaultdict(lambda: defaultdict(list))     # (view, traffic): (literal, nocase): rule numbers
+        self._databases = {}                                     # (view, literals): where the database begins, its length
         self._views = _number_views(rules)
         self.numbers, self.scanned = [], []
         done = {}
@@ -58,15 +61,15 @@ class Inspections:
                 continue
             if id(rule) not in done:
                 done[id(rule)] = self._add(rule)
-            place, view, literal = done[id(rule)]
+            place, scans, literal = done[id(rule)]
             self.numbers.append(place)
             self.scanned.append(literal is not None)
-            if literal is not None:
-                self._scans[view][literal.text.lower() if literal.nocase else literal.text, literal.nocase].append(number)
+            for scanned in scans:
+                self._scans[scanned][literal.text.lower() if literal.nocase else literal.text, literal.nocase].append(number)
         self.reads_payload = any(rule.parts or rule.apps or rule.stream_sizes for rule in rules)
 
     def _add(self, rule):
-        """Pack one rule's inspection; return its number + 1, the view that is scanned for it, and the Literal."""
+        """Pack one rule's inspection; return its number + 1, the scans that look for it (view, traffic), and the Literal."""
         literal = choose(rule)
         view = self._views[_view_key(rule.parts[literal.part])] if literal else _NO_VIEW
         buffers = [BUFFERS[BY_NAME[part.buffer]] for part in rule.parts]
@@ -78,7 +81,7 @@ class Inspections:
             _flow(rule), apps, apps_not, len(bits), len(sizes), _TRANSACTION if any(one.app for one in buffers) else _PACKET,
             _PAYLOADS[rule.payload], _side(rule, buffers), max((_PROGRESS[one.progress] for one in buffers), default=0),
             literal is not None, _of_flow(rule), view, variables)
-        return len(self._rows) // 48, view, literal
+        return len(self._rows) // 48, [(view, kind) for kind in _traffic(rule, buffers)] if literal else [], literal
 
     def _pack_parts(self, rule):
         variables, rows = {}, []
@@ -97,17 +100,24 @@ class Inspections:
 
     def _scan_sections(self, view_count):
         scans, patterns, rules, databases = bytearray(), bytearray(), array("I"), bytearray()
-        for view in range(view_count):
-            literals = sorted(self._scans[view])
-            database = scan.compile_database(literals) if literals else b""
-            scans += struct.pack("<IIIII5s3x", len(databases), len(database), len(patterns) // 8, len(literals),
+        for scanned in itertools.product(range(view_count), range(_TRAFFICS)):
+            named = self._scans[scanned]
+            literals = sorted(named)
+            scans += struct.pack("<IIIII5s3x", *self._database(databases, scanned[0], literals), len(patterns) // 8, len(literals),
                                  min((len(text) for text, _ in literals), default=0), _needed(literals))
             for literal in literals:
-                numbers = self._scans[view][literal]
-                patterns += struct.pack("<II", len(rules), len(numbers))
-                rules.extend(numbers)
-            databases += database
+                patterns += struct.pack("<II", len(rules), len(named[literal]))
+                rules.extend(named[literal])
         return [bytes(scans), bytes(patterns), rules.tobytes(), bytes(databases)]
+
+    def _database(self, databases, view, literals):
+        """Append the database of the literals, unless one of the view has the same; return where it begins and its length."""
+        key = view, tuple(literals)
+        if literals and key not in self._databases:
+            database = scan.compile_database(literals)
+            self._databases[key] = len(databases), len(database)
+            databases += database
+        return self._databases[key] if literals else (0, 0)
 
 
 def _needed(literals):
@@ -162,6 +172,13 @@ def _side(rule, buffers):
     """0 request, 1 response, 2 either: what the buffers say, else the direction."""
     sides = {_SIDES[one.side] for one in buffers if one.side != "both"}
     return sides.pop() if len(sides) == 1 else _DIRECTIONS[rule.flow.direction if rule.flow else None]
+
+
+def _traffic(rule, buffers):
+    """The kinds of traffic that a rule can match."""
+    kinds = [_TCP] if rule.protocol == "tcp" else [_TCP, _OTHER] if rule.protocol.startswith("ip") else [_OTHER]
+    side = _side(rule, buffers)
+    return [kind + one for kind in kinds for one in (0, 1) if side in (one, 2)]
 
 
 def _of_flow(rule):
