@@ -12,6 +12,7 @@ from tigerfox.cli import app
 from tigerfox.errors import RuleError
 from tigerfox.ruleset.check import load_rules, read_rule_text
 from tigerfox.ruleset.keywords import TABLE
+from tigerfox.ruleset.protocols import RULE_PROTOCOLS
 from tigerfox.ruleset.source import read_rules
 from tigerfox.ruleset.variables import Variables
 
@@ -184,6 +185,8 @@ TEXTS = st.one_of(
     st.text(max_size=200),
     st.lists(WORDS, max_size=30).map(" ".join),
     st.lists(WORDS, max_size=12).map(lambda words: f"alert tcp any any -> any any ({''.join(words)})"),
+    st.tuples(st.sampled_from(sorted(RULE_PROTOCOLS)), st.lists(st.sampled_from([row.example for row in TABLE]), max_size=6)).map(
+        lambda pair: f"alert {pair[0]} any any -> any any ({' '.join(pair[1])} sid:1;)"),
     st.tuples(st.sampled_from(TABLE),
               st.text(max_size=30)).map(lambda p: f"drop ip any any -> any any ({p[0].name}:{p[1]}; sid:1;)"),
     st.tuples(st.text("[]!,.:-$/ 0123456789af", max_size=40), st.text("[]!,:-$ 0123456789", max_size=20)).map(

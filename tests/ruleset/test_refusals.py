@@ -627,6 +627,8 @@ RULES = [
      "http.uri: a keyword of http does not go with dns, which the rule's head or another keyword says; write one of the two"),
     ('alert tcp-stream any any -> any any (content:"a"; ~dsize:5; sid:1;)',
      "dsize: tests of packets do not go with tcp-stream or flow:only_stream; take one of the two away"),
+    ('alert tcp-stream any any -> any any (http.uri; content:"a"; ~dsize:5; sid:1;)',
+     "dsize: tests of packets do not go with tcp-stream or flow:only_stream; take one of the two away"),
     ('alert http any any -> any any (tls.fingerprint:"~a"; sid:1;)',
      "tls.fingerprint: a keyword of tls does not go with http, which the rule's head or another keyword says; write one of the "
      "two"),

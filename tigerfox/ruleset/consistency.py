@@ -210,7 +210,7 @@ def _settle_payload(draft):
     packet = headers or bool(draft.conditions) or draft.payload == "packet" or unstreamed
     stream = draft.payload == "stream" or draft.flow is not None and draft.flow.data == "only_stream"
     if packet and stream:
-        where = draft.keywords["flow"][1][0] if draft.flow else _of_packet(draft)
+        where = draft.keywords["flow"][1][0] if draft.flow and draft.flow.data else _of_packet(draft)
         _refuse(draft, where, "tests of packets do not go with tcp-stream or flow:only_stream; take one of the two away")
     apps = [chain for chain in draft.body.chains if chain.row.app]
     if packet and apps:
