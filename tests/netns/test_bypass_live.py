@@ -74,6 +74,27 @@ class Echo:
         self.listener.close()
 
 
+class Sink:
+    """A connection to a server that reads and never answers; ``got`` counts."""
+
+    def __init__(self, listener, port):
+        self.got = 0
+        self.socket = socket.create_connection((SERVER4, port), 10)
+        self.peer = listener.accept()[0]
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        with contextlib.suppress(OSError):
+            while data := self.peer.recv(65536):
+                self.got += len(data)
+
+    def close(self):
+        self.socket.close()
+        self.thread.join(10)
+        self.peer.close()
+
+
 @pytest.fixture
 def echo(lab):
     with contextlib.ExitStack() as stack:
@@ -171,6 +192,29 @@ def test_what_is_left_passes_one_rule_and_no_set(lab, running, echo):
               if "-A TIGERFOX -" in line and not line.startswith("[0:0]")]
     assert len(passed) == 1 and int(passed[0][1:].split(":")[0]) >= 40 and passed[0].endswith("-j ACCEPT")
     assert "packets 0 " in lab.firewall.run("nft", "list", "chain", "inet", "TIGERFOX", "blocked4").stdout.splitlines()[-3]
+
+
+@pytest.mark.parametrize("port, left_at_last", [(7000, True), (7001, False)])
+def test_an_upload_beyond_the_depth_is_left_where_only_its_own_stream_is_read(lab, tmp_path, port, left_at_last):
+    """The server never answers: its protocol is not known, and nothing but what the client sends can be beyond the depth."""
+    rules = RULES + 'drop tcp any 7001 -> any any (msg:"answer"; content:"answer"; sid:4;)\n'
+    instance = Running(lab, tmp_path, "--queues", "0", "--iptables", rules=rules, bypass="on", config="[flows]\ndepth = 65536\n")
+    assert instance.start("--daemon").returncode == 0
+    with lab.server.entered():
+        listener = socket.create_server(("", port))
+    try:
+        with listener, lab.client.entered(), contextlib.closing(Sink(listener, port)) as link:
+            link.socket.sendall(bytes(32768))
+            wait_for("what is within the depth", lambda: link.got >= 32768)
+            assert marks(lab, link) == {5}
+            link.socket.sendall(bytes(400_000))
+            wait_for("what is beyond it", lambda: link.got >= 432_768)
+            if left_at_last:
+                wait_for("both bits", lambda: marks(lab, link) == {0x3000005})
+            else:
+                assert marks(lab, link) == {5}
+    finally:
+        instance.command("stop", "--run-dir", str(instance.run_dir))
 
 
 def test_nothing_is_left_behind(lab, running, echo):

@@ -50,6 +50,18 @@ def compiled(text):
     return CompiledRules.from_buffer(compile_rules([rule for line in text.split("\n") for rule in read_rule_text(line).rules]).image)
 
 
+@pytest.mark.parametrize(("description", "text", "silent"), [
+    ("a stream rule there", 'alert tcp any any -> any 80 (content:"evil"; sid:{sid};)', True),
+    ("a stream rule back", 'alert tcp any 80 -> any any (content:"evil"; sid:{sid};)', False),
+    ("a packet rule there", 'alert tcp any any -> any 80 (flow:no_stream; content:"evil"; sid:{sid};)', False),
+    ("messages there", HTTP, True),
+    ("messages back", 'alert http any 80 -> any any (http.stat_code; content:"500"; sid:{sid};)', False),
+    ("a protocol alone, which the answer may yet tell", "alert tls any any -> any 80 (flow:to_server; sid:{sid};)", False),
+    ("headers alone", "alert tcp any any -> any 80 (ttl:3; sid:{sid};)", False)])
+def test_one_direction_beyond_the_depth(description, text, silent):
+    assert reach.silent(compiled(text.format(sid=1)), WEB, "deep", "any") is silent
+
+
 @pytest.mark.parametrize(("text", "packet", "state", "silent"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_answer(text, packet, state, silent):
     assert reach.silent(compiled(text.format(sid=1)), packet, state) is silent

@@ -35,7 +35,8 @@ from tigerfox.dataplane.inspect cimport Bytes
 from tigerfox.dataplane.message cimport datagram_read, stream_read
 from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PASSED, PACKET_PORTS, PACKET_STREAMED, Packet, payload_there
 from tigerfox.dataplane.reach cimport (
-    REACH_ANY, REACH_DECIDED, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_SSH, REACH_SSH_DEEP, REACH_TLS, REACH_TLS_DEEP)
+    REACH_ANY, REACH_DECIDED, REACH_DEEP, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_SSH, REACH_SSH_DEEP, REACH_TLS,
+    REACH_TLS_DEEP)
 from tigerfox.dataplane.reason cimport (
     R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_SESSIONS, R_STREAM_UNSEEN, R_STREAM_URGENT)
 from tigerfox.dataplane.scan cimport scan_view, traffic_of
@@ -310,29 +311,41 @@ cdef void matches_of_flow(const RuleSet *rs, Packet *p) noexcept nogil:
     p.match_count = <uint8_t>kept
 
 
+cdef inline bint parsers_done(const Session *s) noexcept nogil:
+    return s.app_done[0] and s.app_done[1]
+
+
+cdef uint8_t direction_reach(const Flow *f, const Session *s, int side) noexcept nogil:
+    """What is known of a direction. Where the protocol is not known, the answer's first bytes may yet tell it: a parser then
+    begins with what is held of the other side's beginning.
+    """
+    cdef const Stream *stream = &s.streams[side]
+    cdef bint deep = stream.skipped != 0
+    if f.app == APP_FAILED:
+        return REACH_FAILED_DEEP if deep else REACH_FAILED
+    if f.app == APP_TLS and parsers_done(s):
+        return REACH_TLS_DEEP if deep else REACH_TLS
+    if f.app == APP_SSH and parsers_done(s):
+        return REACH_SSH_DEEP if deep else REACH_SSH
+    return REACH_DEEP if deep and (s.app_done[side] or s.fed[side] < stream_held_at(stream)) else REACH_ANY
+
+
 cdef uint8_t reach_of(const Scene *s) noexcept nogil:
     """What is known of the packet's connection, for who asks whether rules can still match it.
 
     A TCP connection is left alone until its handshake is over, so that rules of a later set see it as established.
     """
-    cdef const Session *session = s.session
-    cdef bint deep
     if s.flow == NULL:
         return REACH_NEVER
     if s.p.flow.proto != PROTO_TCP:
-        return REACH_FAILED if s.flow.app == APP_FAILED else REACH_ANY
+        s.d.reach_back = REACH_FAILED if s.flow.app == APP_FAILED else REACH_ANY
+        return s.d.reach_back
     if s.p.tcp_flags & TCP_SYN or not s.flow.flags & (FLOW_OPENED | FLOW_MIDSTREAM):
         return REACH_NEVER
-    if session == NULL:
+    if s.session == NULL:
         return REACH_ANY
-    deep = session.streams[0].skipped and session.streams[1].skipped
-    if s.flow.app == APP_FAILED:
-        return REACH_FAILED_DEEP if deep else REACH_FAILED
-    if s.flow.app == APP_TLS and session.app_done[0] and session.app_done[1]:
-        return REACH_TLS_DEEP if deep else REACH_TLS
-    if s.flow.app == APP_SSH and session.app_done[0] and session.app_done[1]:
-        return REACH_SSH_DEEP if deep else REACH_SSH
-    return REACH_ANY
+    s.d.reach_back = direction_reach(s.flow, s.session, 1 - <int>s.side)
+    return direction_reach(s.flow, s.session, s.side)
 
 
 cdef bint flow_decided(Detect *d, Flow *f, Packet *p) noexcept nogil:

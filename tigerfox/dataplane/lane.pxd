@@ -167,7 +167,8 @@ cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept
     candidates_clear(&lane.detect.pending)
     layer.packet.alone_count = 0
     layer.packet.match_cut = <uint8_t>rules_match(lane.rules, layer.packet, layer.key, &lane.detect.pending)
-    lane.detect.reach, lane.detect.flow = REACH_NEVER if lane.rules.needs_flows else REACH_ANY, NULL
+    lane.detect.reach, lane.detect.reach_back = REACH_NEVER if lane.rules.needs_flows else REACH_ANY, REACH_ANY
+    lane.detect.flow = NULL
     if layer.packet.flags & PACKET_FRAGMENT:
         rules_of_part(lane.rules, layer.packet)
     elif lane.rules.needs_flows and parsed == R_NONE:
@@ -228,10 +229,10 @@ cdef inline bint packet_plain(const Lane *lane, const Packet *p) noexcept nogil:
 
 cdef inline bint bypass_begins(Lane *lane, const Packet *p, uint32_t mark) noexcept nogil:
     """Whether no rule can match the connection of a packet that was accepted; counts it. A packet that has the bit came back."""
-    cdef int state = lane.detect.reach
+    cdef int state = lane.detect.reach, back = lane.detect.reach_back
     if not lane.bypass_bit or state == REACH_NEVER or p.verdict != VERDICT_ACCEPT or mark & lane.bypass_bit:
         return False
-    if not packet_plain(lane, p) or state != REACH_DECIDED and not reach_silent(lane.reach, p, lane.outer.key, state):
+    if not packet_plain(lane, p) or state != REACH_DECIDED and not reach_silent(lane.reach, p, lane.outer.key, state, back):
         return False
     lane.stats.bypassed_flows += detect_bypass(lane.detect)
     lane.stats.bypass_marks += 1

@@ -4,14 +4,15 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from tigerfox.dataplane.image cimport DIM_DPORT, DIM_DST, DIM_SPORT, DIM_SRC, CompiledRules, RuleSet
 from tigerfox.dataplane.packet cimport Packet
 
-cdef enum ReachState:            # what is known of a connection
+cdef enum ReachState:            # what is known of one direction of a connection
     REACH_ANY = 0                # nothing but its addresses, ports and protocol
     REACH_FAILED                 # its application is none that is read here; that is final
     REACH_TLS                    # TLS, and both sides' parsers are done: encrypted, or given up
     REACH_SSH                    # SSH, likewise
-    REACH_FAILED_DEEP            # the same three, both directions beyond the inspection depth
+    REACH_FAILED_DEEP            # the same three, the direction beyond the inspection depth
     REACH_TLS_DEEP
     REACH_SSH_DEEP
+    REACH_DEEP                   # beyond the depth, and no parser can begin with it any more
     REACH_STATES
     REACH_DECIDED = 254          # nothing can match: said of an earlier packet, under these rules
     REACH_NEVER = 255            # not to be asked: its packets have to be seen
@@ -35,14 +36,15 @@ cdef inline bint groups_silent(const Reach *r, uint64_t groups, int state) noexc
     return not groups & r.alive[state] or groups & r.passing != 0
 
 
-# Whether no rule can match either direction of the connection of a packet of these classes (rules_match) in this state.
-cdef inline bint reach_silent(const Reach *r, const Packet *p, const uint32_t *key, int state) noexcept nogil:
+# Whether no rule can match either direction of the connection of a packet of these classes (rules_match): the packet's in
+# one state, the other in another.
+cdef inline bint reach_silent(const Reach *r, const Packet *p, const uint32_t *key, int state, int state_back) noexcept nogil:
     cdef uint64_t groups = r.protocols[p.flow.proto] & r.versions[p.flow.version == 6]
     cdef uint64_t there = groups & r.src[key[<int>DIM_SRC]] & r.dst[key[<int>DIM_DST]]
     cdef uint64_t back = groups & r.src[key[<int>DIM_DST]] & r.dst[key[<int>DIM_SRC]]
     there &= r.sport[key[<int>DIM_SPORT]] & r.dport[key[<int>DIM_DPORT]]
     back &= r.sport[key[<int>DIM_DPORT]] & r.dport[key[<int>DIM_SPORT]]
-    return groups_silent(r, there, state) and groups_silent(r, back, state)
+    return groups_silent(r, there, state) and groups_silent(r, back, state_back)
 
 
 cdef class ReachHold:

@@ -6,12 +6,13 @@ What it owns
 Layout
     Rules with the same four sets, transport and IP version are a group. A mask by class says in which groups the class is, so six
     loads ANDed name the groups that a packet can be in, and with source and destination changed those of its answer. `alive`
-    says of each state of a connection which groups have a rule that can match in it.
+    says of each state of a direction which groups have a rule that can match in it.
 
     A rule can match in a state unless
         REACH_FAILED   it reads messages, or its `app` does not admit "none of these"
         REACH_TLS      it reads messages (the parsers are done), or its `app` does not admit TLS; REACH_SSH likewise
         ..._DEEP       besides: it reads the stream's payload and nothing of the packet's own
+        REACH_DEEP     it reads messages, or the stream's payload and nothing of the packet's own
     Every other rule can: headers alone, flow bits, packet payload, rates. Conditions beyond the five fields (flags, TTL, sizes)
     are taken to hold.
 
@@ -73,7 +74,7 @@ cdef bint can_match(const Inspection *i, int state) noexcept nogil:
     """Whether a rule with this inspection (NULL: none) can match in a state."""
     if i == NULL or state == REACH_ANY:
         return True
-    if i.unit == UNIT_TRANSACTION or not admits(i, state_app(state)):
+    if i.unit == UNIT_TRANSACTION or state != REACH_DEEP and not admits(i, state_app(state)):
         return False
     if state < REACH_FAILED_DEEP:
         return True
@@ -219,11 +220,14 @@ cdef class ReachHold:
 # Public API
 
 STATES = {"any": REACH_ANY, "failed": REACH_FAILED, "tls": REACH_TLS, "ssh": REACH_SSH, "failed_deep": REACH_FAILED_DEEP,
-          "tls_deep": REACH_TLS_DEEP, "ssh_deep": REACH_SSH_DEEP}
+          "tls_deep": REACH_TLS_DEEP, "ssh_deep": REACH_SSH_DEEP, "deep": REACH_DEEP}
 
 
-def silent(CompiledRules compiled, const uint8_t[::1] packet, state="any"):
-    """Whether no rule can match the connection of this IP packet in a state (STATES); None where it cannot be parsed."""
+def silent(CompiledRules compiled, const uint8_t[::1] packet, state="any", back=None):
+    """Whether no rule can match the connection of this IP packet in a state (STATES); None where it cannot be parsed.
+
+    ``back`` is the state of the other direction, where it is another one.
+    """
     cdef ReachHold hold = ReachHold()
     cdef Packet p
     cdef uint32_t key[DIM_COUNT]
@@ -234,4 +238,4 @@ def silent(CompiledRules compiled, const uint8_t[::1] packet, state="any"):
     if parse_packet(&p) != R_NONE:
         return None
     rules_match(&compiled.rules, &p, key, NULL)
-    return bool(reach_silent(&hold.reach, &p, key, STATES[state]))
+    return bool(reach_silent(&hold.reach, &p, key, STATES[state], STATES[back or state]))

@@ -61,7 +61,8 @@ cdef struct Detect:              # of one worker
     uint32_t depth               # bytes of each direction of a TCP stream that are inspected; 0: all
     Flow *flow                   # of the packet inspected last, NULL: none
     FlowSide side                # of that packet
-    uint8_t reach                # ReachState of its connection
+    uint8_t reach                # ReachState of its direction; REACH_DECIDED, REACH_NEVER: of its connection
+    uint8_t reach_back           # of the other direction
     uint8_t packet_scans         # some scanned rule means a packet's own payload
     uint32_t phase_count[PHASE_COUNT]
     uint32_t *phase_views[PHASE_COUNT]     # views with a scan, by the phase in which their buffer becomes whole
