@@ -38,7 +38,7 @@ cdef enum Phase:                 # of a message: which buffers become whole toge
 
 cdef enum:
     DNS_TEXT = 4096              # bytes for the names of a message over UDP
-    LITERAL_MAX = 255            # bytes of the longest literal that a scan looks for (Suricata: a content's longest)
+    LITERAL_MAX = 64             # bytes of the longest literal that a scan looks for (ruleset/literals.py: LONGEST)
 
 cdef struct DetectCounts:        # since the reader took them
     uint64_t candidates          # rules whose full check was begun

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tigerfox.ruleset.buffers import BUFFERS, BY_NAME, HEADERS
 from tigerfox.ruleset.rule import Base64, Content
 
-LONGEST = 64                     # bytes of a literal that the scan looks at
+LONGEST = 64                     # bytes of a literal that the scan looks at (scene.pxd: LITERAL_MAX)
 
 # Bytes by how often traffic has them, most frequent first; what is not here is rare.
 _FREQUENT = (b"\x00 etaoinsrlhcdu/mp.g-f=:0b12\nyw\r\"3v,4k58679;ESTACx_I&%<>MPONRDLHF\xffBGU?jzq\x01('W)VK+Y*#["
