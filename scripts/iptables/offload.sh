@@ -2,7 +2,8 @@
 # Sourced by up.sh and down.sh: the sets that hold blocked addresses and connections, and the rules that drop by them.
 #
 # They stand in a table of nf_tables of their own, `inet NAME`, whose chains are called just before the table mangle of
-# either iptables front end. What it takes away goes with the table. The elements are TigerFox's to put in.
+# either iptables front end. What it takes away goes with the table. The elements are TigerFox's to put in, and so is the
+# flag `dormant` of the table to take away: as long as nothing is blocked no packet asks anything.
 
 offload_sets() { # family (4 or 6)
     address=ipv4_addr
@@ -57,7 +58,8 @@ offload_hook() { # hook: what the chain in mangle leaves out is left out here
 }
 
 offload_transaction() {
-    printf 'add table inet %s\ndelete table inet %s\nadd table inet %s\n' "$NAME" "$NAME" "$NAME"
+    # Dormant: hooked in nowhere, until who fills the sets has something to drop.
+    printf 'add table inet %s\ndelete table inet %s\nadd table inet %s { flags dormant; }\n' "$NAME" "$NAME" "$NAME"
     # Both families have their sets, so that whoever fills them need not ask; rules only where they are wanted.
     for family in 4 6; do offload_sets $family; done
     for counter in source destination pair connection; do echo "add counter inet $NAME $counter"; done

@@ -81,6 +81,23 @@ def test_a_blocked_connection_is_there_in_both_directions_and_no_other_one(insta
     assert traffic.arrives(4000)
 
 
+def test_the_kernel_asks_nothing_while_nothing_is_blocked(instance, traffic):
+    def dormant():
+        return "dormant" in instance.lab.firewall.run("nft", "list", "table", "inet", "TIGERFOX").stdout
+
+    assert dormant()
+    assert instance.command("blocks", "add", CLIENT4, "--run-dir", str(instance.run_dir)).returncode == 0
+    wait_for("the hooks", lambda: not dormant())
+    before = seen(instance)
+    assert not traffic.arrives(4000, SERVER4, 0.1)
+    assert seen(instance) == before
+    assert instance.command("blocks", "remove", CLIENT4, "--run-dir", str(instance.run_dir)).returncode == 0
+    wait_for("its removal", lambda: not kernel_set(instance, "source4"))
+    instance.lab.firewall.run("nft", "add", "table", "inet", "somebodyelse")      # a reconciliation now, not in half a minute
+    wait_for("no hooks", dormant)
+    assert traffic.arrives(4000)
+
+
 def test_what_somebody_else_takes_out_or_puts_in_is_put_right(instance, traffic):
     run = instance.lab.firewall.run
     add = ["blocks", "add", "--run-dir", str(instance.run_dir)]

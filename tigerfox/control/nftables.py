@@ -19,7 +19,8 @@ NLM_F_DUMP_INTR = 0x10
 NLM_F_CREATE = 0x400
 NFNL_BATCH_BEGIN, NFNL_BATCH_END = 16, 17
 NFNL_SUBSYS_NFTABLES = 10
-NEWSETELEM, GETSETELEM, DELSETELEM, GETGEN, GETOBJ = 12, 13, 14, 16, 19
+NEWTABLE, GETTABLE, NEWSETELEM, GETSETELEM, DELSETELEM, GETGEN, GETOBJ = 0, 1, 12, 13, 14, 16, 19
+TABLE_DORMANT = 1                    # NFT_TABLE_F_DORMANT: its chains are called by no hook
 NFPROTO_INET = 1
 NFT_OBJECT_COUNTER = 1
 NLA_F_NESTED = 0x8000
@@ -72,6 +73,10 @@ def _messages(chunk):
         at += (length + 3) & ~3
 
 
+def _failure(error):
+    return OSError(error, f"nf_tables: {os.strerror(error)}")
+
+
 class Link:
     """A netlink socket that reads and writes the sets of the table ``inet table`` in this network namespace."""
 
@@ -101,8 +106,24 @@ class Link:
         """
         messages = [*self._element_messages(DELSETELEM, 0, [(name, key, None) for name, key in removed]),
                     *self._element_messages(NEWSETELEM, NLM_F_CREATE, added)]
-        if not messages:
-            return
+        if messages:
+            self._transact(messages)
+
+    def set_dormant(self, dormant):
+        """Take the table's chains out of their hooks, or hang them in again. Raises OSError."""
+        flags = attribute(2, struct.pack("!I", TABLE_DORMANT if dormant else 0))
+        self._transact([_message(_ours(NEWTABLE), NLM_F_REQUEST, _text(1, self.table) + flags)])
+
+    def dormant(self):
+        """Return whether the table's chains are out of their hooks. Raises OSError."""
+        self._socket.send(_message(_ours(GETTABLE), NLM_F_REQUEST, _text(1, self.table)))
+        for kind, _, message in _messages(self._receive()):
+            if kind == NLMSG_ERROR:
+                raise _failure(-struct.unpack_from("=i", message, 16)[0])
+            return bool(struct.unpack("!I", dict(_attributes(message, 20))[2])[0] & TABLE_DORMANT)
+
+    def _transact(self, messages):
+        """Carry out messages, all or none."""
         last = bytearray(messages[-1])
         struct.pack_into("=H", last, 6, struct.unpack_from("=H", last, 6)[0] | NLM_F_ACK)
         batch = [_message(NFNL_BATCH_BEGIN, NLM_F_REQUEST, resource=socket.htons(NFNL_SUBSYS_NFTABLES)), *messages[:-1], last,
@@ -132,7 +153,7 @@ class Link:
                         answered = True
                         error = error or -struct.unpack_from("=i", message, 16)[0]
         if error or not answered:
-            raise OSError(error or errno.EIO, f"nf_tables: {os.strerror(error or errno.EIO)}")
+            raise _failure(error or errno.EIO)
 
     def elements(self, name):
         """Return {key: milliseconds left, or None} of a set. Raises OSError."""
@@ -165,8 +186,7 @@ class Link:
                 if answer == NLMSG_DONE:
                     return
                 if answer == NLMSG_ERROR:
-                    error = -struct.unpack_from("=i", message, 16)[0]
-                    raise OSError(error, f"nf_tables: {os.strerror(error)}")
+                    raise _failure(-struct.unpack_from("=i", message, 16)[0])
                 yield flags, message
 
     def _receive(self):

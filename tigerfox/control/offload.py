@@ -4,7 +4,7 @@ A process beside the workers. Ten times a second it asks the table's change coun
 what changed in the table goes to the kernel in one transaction for thousands of entries, and when somebody else changed
 something there, our sets are read back and put right. An element carries the time that its entry has left, so the
 kernel forgets it by itself. What does not fit, or has no ports to match, stays in user space, where every entry is
-enforced anyway.
+enforced anyway. With nothing to drop the table is dormant: no packet passes its hooks.
 """
 
 import contextlib
@@ -66,6 +66,7 @@ class Mirror:
         self._generation = None
         self._reconciled = -RECONCILE_SECONDS
         self._dirty = True
+        self._dormant = True         # as up.sh makes it; looked at again in each reconciliation
         self.reconciliations = 0
         self.error = ""
 
@@ -91,6 +92,8 @@ class Mirror:
             if since >= PAUSE_SECONDS and (self._dirty or foreign or since >= RECONCILE_SECONDS):
                 self._reconcile()
                 busy = True
+            if self._held and self._dormant:
+                self._rest(False)
             self.error = ""
             return busy
         except OSError as error:
@@ -158,10 +161,18 @@ class Mirror:
                 else:
                     self._held.pop(key, None)
 
+    def _rest(self, dormant):
+        """Hang the table's chains in, at once with the first block, or out."""
+        self._transact(lambda: self._link.set_dormant(dormant))
+        self._dormant = dormant
+
     def _commit(self, removed, added):
+        self._transact(lambda: self._link.change(removed, added))
+
+    def _transact(self, change):
         """One transaction; the kernel's transaction number says whether somebody else had one meanwhile."""
         before = self._link.generation()
-        self._link.change(removed, added)
+        change()
         after = self._link.generation()
         if before == self._generation and after == before + 1:
             self._generation = after
@@ -190,6 +201,9 @@ class Mirror:
         removed += [(name, part) for name, left in found.items() for part, rest in left.items() if rest is None or rest > 50]
         self._remove(removed)
         self._do(jobs, now)
+        self._dormant = self._link.dormant()
+        if not self._held and not self._dormant:
+            self._rest(True)
         self._dirty = False
         self.reconciliations += 1
 
