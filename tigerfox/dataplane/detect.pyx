@@ -25,7 +25,6 @@ What happens when full or broken
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 
 from tigerfox.dataplane.candidate cimport candidate_fire, candidate_holds, pending_join
 from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, candidates_sort
@@ -396,10 +395,12 @@ cdef bint detect_bypass(Detect *d) noexcept nogil:
 
 
 cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept nogil:
-    cdef Scene s
+    cdef Scene s                 # its buffers are set with what they belong to
     cdef Reason found
-    memset(&s, 0, sizeof(Scene))
     s.d, s.p, s.key = d, p, key
+    s.flow, s.session, s.refused, s.side = NULL, NULL, False, TO_SERVER
+    s.payload.data, s.payload.n = NULL, 0
+    s.http, s.tls, s.ssh, s.dns = NULL, NULL, NULL, NULL
     found = scene_inspect(&s)
     d.flow, d.side = s.flow, s.side
     if d.reach != REACH_DECIDED:

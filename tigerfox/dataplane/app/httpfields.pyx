@@ -192,6 +192,7 @@ cdef void field_add(HttpRun *r, uint32_t name, uint32_t name_end, uint32_t value
     field.value_off = value
     field.value_len = value_end - value
     field.flags = field.next = 0
+    s.name_sizes |= <uint32_t>1 << (field.name_len & 31)
     field_link(s, r.memory.head.data, s.field_count)
     s.field_count += 1
 
@@ -285,7 +286,7 @@ cdef bint name_same(const uint8_t *name, uint32_t size, const char *wanted, uint
     return k == n
 
 
-cdef const HttpField *field_find(const HttpSide *s, const uint8_t *head, const char *name, uint32_t n) noexcept nogil:
+cdef const HttpField *field_search(const HttpSide *s, const uint8_t *head, const char *name, uint32_t n) noexcept nogil:
     cdef uint32_t i
     for i in range(s.field_count):
         if s.field[i].name_len == n and http_same(head + s.field[i].name_off, name, n):

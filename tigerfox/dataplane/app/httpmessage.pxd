@@ -163,6 +163,7 @@ cdef struct HttpSide:
     uint32_t field_off           # the field being read, which may go on in the next line
     uint32_t field_end
     uint32_t body_len            # bytes in `body`
+    uint32_t name_sizes          # 1 << length % 32 of each field's name
     uint16_t status              # 0 where there is none
     uint8_t step
     uint8_t progress
