@@ -9,6 +9,7 @@ import pytest
 from test_supervisor_live import Running, wait_for
 from wire import SYN, internet_sum
 
+from bench.filters import BYPASS
 from bench.topology import CLIENT4, CLIENT6, SERVER4, SERVER6, Topology
 
 pytestmark = pytest.mark.live
@@ -213,6 +214,29 @@ def test_an_upload_beyond_the_depth_is_left_where_only_its_own_stream_is_read(la
                 wait_for("both bits", lambda: marks(lab, link) == {0x3000005})
             else:
                 assert marks(lab, link) == {5}
+    finally:
+        instance.command("stop", "--run-dir", str(instance.run_dir))
+
+
+ATTACKS = ["GET /?f=../../b HTTP/1.1", "GET /etc/passwd HTTP/1.1", "GET /?q=1%20union%20select%202 HTTP/1.1", "GET /?q=<script HTTP/1.1",
+           "GET /.env HTTP/1.1", "GET /.git/config HTTP/1.1", "GET /?u=169.254.169.254 HTTP/1.1", "TRACE / HTTP/1.1",
+           "GET / HTTP/1.1\r\nX: ${jndi:ldap", "GET / HTTP/1.1\r\nX: () { :", "GET / HTTP/1.1\r\nUser-Agent: sqlmap/1",
+           "GET / HTTP/1.1\r\nUser-Agent: Nikto/2"]
+
+
+def test_the_rules_of_the_bench_leave_something_and_still_block_their_attacks(lab, tmp_path):
+    instance = Running(lab, tmp_path, "--queues", "0", "--iptables", rules=BYPASS.read_text(), bypass="on")
+    assert instance.start("--daemon").returncode == 0
+    harmless = b"GET /page HTTP/1.1\r\nHost: www.example\r\n\r\n"
+    try:
+        with contextlib.closing(Echo(lab, 80)) as link:
+            assert all(link.says(harmless) for _ in range(5))
+            wait_for("both bits", lambda: marks(lab, link) == {0x3000005})
+        for attack in ATTACKS:
+            with contextlib.closing(Echo(lab, 8080)) as link:
+                assert all(link.says(harmless) for _ in range(3)), attack
+                assert marks(lab, link) == {5}
+                assert not link.says(f"{attack}\r\nHost: www.example\r\n\r\n".encode(), 0.5), attack
     finally:
         instance.command("stop", "--run-dir", str(instance.run_dir))
 
