@@ -100,7 +100,6 @@ def test_what_matches_is_reported_and_decides(first):
     (6, "test", "byte_test:1,>,200,0,relative"),
     (7, "flowbits", "flowbits:isset,seen"),
     (8, "stream_size", "stream_size:client,>,100000"),
-    (9, "flow", "flow:to_client"),
     (10, "buffer", "http.cookie"),
     (11, "header", "ttl: 101 to 255"),
     (12, "application", "tls"),
@@ -119,6 +118,13 @@ def test_a_rule_that_nothing_names_is_explained_when_asked_for(files):
     row, = rows(explained(files[0], "--rules", files[1], "--packet", REQUEST, "--sid", 15), 15)
     assert row["candidate"].startswith("no")
     assert row["failed"]["says"] == 'content:"/elsewhere"'
+
+
+def test_a_rule_of_the_other_direction_is_named_by_no_scan(files):
+    asked = explained(files[0], "--rules", files[1], "--packet", REQUEST, "--sid", 9)
+    row, = rows(asked, 9)
+    assert row["candidate"].startswith("no")
+    assert (row["failed"]["stage"], row["failed"]["says"]) == ("flow", "flow:to_client")
 
 
 def test_the_headers_alone(files):
