@@ -12,6 +12,7 @@ import signal
 import tempfile
 import time
 
+from bench.machine import memory_folder
 from bench.rounds import median, parser_of, publish
 from tigerfox.dataplane.blockbulk import insert_packed, lookup_packed, read_blocks
 from tigerfox.dataplane.blocks import Blocks
@@ -94,7 +95,7 @@ def read_for_ever(path, asked, told):
 def bench_inserts(entries):
     """Inserts a second into one table while other processes look up in it without a pause."""
     packed = flows(entries, 5)
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         path = os.path.join(folder, "blocks")
         blocks = Blocks.create(path, max(entries + entries // 20, 1024))
         ready, told = os.pipe()

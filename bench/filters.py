@@ -154,7 +154,7 @@ def tigerfox(lab, rules, folder, *options, chain=False):
     settings = f'[queues]\nlength = {QUEUE_LENGTH}\n[cpu]\npin = "none"\n[eve]\nfile = "{place}/eve.json"\n'
     with Instance(lab.firewall, place, settings, "--queues", QUEUE, "--lenient", *variables(), *options, rules=rules,
                   chain=chain) as instance:
-        yield instance.ask("status")["workers"][0]["pid"]
+        yield instance.worker_pid()
 
 
 @contextlib.contextmanager

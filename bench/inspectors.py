@@ -98,15 +98,10 @@ def standing(lab):
     """All filters of the line, each at its queue; yields the pid that serves each queue."""
     with instance(lab, None, PLAIN) as plain, instance(lab, FORM, INSPECTED) as inspected, \
             announced(lab, sys.executable, MIGRATION / "script.py", SCRIPT, cpu=FILTER_CPU) as script:
-        pids = {PLAIN: worker_of(plain), INSPECTED: worker_of(inspected), SCRIPT: script}
+        pids = {PLAIN: plain.worker_pid(), INSPECTED: inspected.worker_pid(), SCRIPT: script}
         for pid in pids.values():
             seat(pid, {FILTER_CPU})
         yield pids
-
-
-def worker_of(running):
-    """The pid of an instance's only worker."""
-    return running.ask("status")["workers"][0]["pid"]
 
 
 @contextlib.contextmanager

@@ -47,6 +47,10 @@ class Instance:
             self.process.kill()
             self.process.wait()
 
+    def worker_pid(self):
+        """The process of its first worker."""
+        return self.ask("status")["workers"][0]["pid"]
+
     def call(self, *arguments, codes=(0,)):
         """Run a verb on this instance; its standard output."""
         done = self.namespace.run(sys.executable, "-m", "tigerfox", *arguments, "--run-dir", f"{self.folder}/run", check=False)

@@ -12,6 +12,11 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def memory_folder():
+    """A folder whose files lie in memory; None, which lets tempfile choose, where there is none."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
 def machine():
     """Processor, kernel, commit and load, to stand beside figures."""
     models = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]

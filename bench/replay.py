@@ -22,13 +22,13 @@ import time
 from pathlib import Path
 
 from bench.filters import FEW, ROOT, SURICATA, end, many_rules, need, rule_text, variables
+from bench.machine import memory_folder
 from bench.rounds import columns, interleave, median, parser_of, publish, ratio
 from bench.topology import SERVER4, Topology
 from bench.web import server
 from tigerfox.errors import TigerFoxError
 
 SIZES = (200, 4_000, 40_000)         # bytes of the pages
-MEMORY = "/dev/shm"                  # where the capture is made: no arm waits for a disk
 PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
 
 
@@ -133,7 +133,7 @@ def main():
     parser.add_argument("--capture", metavar="FILE", help="read this pcap instead of one made now")
     chosen = parser.parse_args()
     many = [str(Path(file).resolve()) for file in chosen.rules or filter(None, [many_rules()])]
-    with tempfile.TemporaryDirectory(dir=MEMORY if os.path.isdir(MEMORY) else None) as folder:
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         path = chosen.capture or str(Path(folder, "http.pcap"))
         packets = packets_of(path)[0] if chosen.capture else record(path, chosen.packets)
         size = Path(path).stat().st_size

@@ -60,6 +60,11 @@ export PYTHONMALLOC=malloc ASAN_OPTIONS="detect_leaks=1:allocator_may_return_nul
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
 export TIGERFOX_FUZZ_SEEDS="$build/seeds/$target" TIGERFOX_FUZZ_WORDS="$build/$target.words"
 cd "$build"
+# libFuzzer ends without Python's goodbyes: what the targets keep for a while goes with this folder.
+TMPDIR=$(mktemp -d "$([ ! -d /dev/shm ] || echo /dev/shm/)tigerfox-fuzz.XXXXXX")
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+trap 'exit 130' INT TERM
 
 if [ -n "$keep" ]; then
     [ ! -e "$build/found/$target/.others" ] || { echo "fuzz.sh: found from rules of others: not to be kept" >&2; exit 2; }
@@ -72,12 +77,15 @@ if [ -n "$keep" ]; then
     exit 0
 fi
 for one in "$@"; do
-    [ ! -f "$one" ] || exec ./driver "$@"
+    if [ -f "$one" ]; then
+        ./driver "$@"
+        exit
+    fi
 done
 [ "$target" != rules ] || [ -z "${TIGERFOX_CORPUS:-}" ] || touch "$build/found/$target/.others"
 # Leaks are looked for when it ends (the sanitizer does that), not after each input: that is what -detect_leaks=0 says.
 touch "$build/$target.words"
 ./driver -runs=0 >/dev/null 2>&1 || true       # writes the seeds and the words
-exec ./driver -max_total_time="$seconds" -dict="$build/$target.words" -artifact_prefix="$build/crashes/$target-" \
+./driver -max_total_time="$seconds" -dict="$build/$target.words" -artifact_prefix="$build/crashes/$target-" \
     -print_final_stats=1 -detect_leaks=0 -timeout=30 -rss_limit_mb=4096 -max_len=4096 "$@" \
     "$build/found/$target" "$build/seeds/$target" "$kept"

@@ -55,7 +55,7 @@ pass tcp any any -> any any (msg:"21"; content:"PASSME"; sid:21;)
 alert tcp any any -> any any (msg:"22"; app-layer-protocol:failed; sid:22;)
 drop http any any -> any any (msg:"23"; http.uri; content:"/etc/passwd"; sid:23;)
 """
-FOLDER = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+FOLDER = tempfile.TemporaryDirectory()
 WORDS = [MARK, *PIECES, b"EVIL", b"PASSME", b"/etc/passwd", b"\xc0\x0c"]
 
 

@@ -16,7 +16,7 @@ from test_fuzz_edges import RULES
 
 PYTHON_LINES = True
 WORDS = [row.name.encode() for row in TABLE] + [row.example.encode() for row in TABLE if len(row.example) < 60]
-FOLDER = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+FOLDER = tempfile.TemporaryDirectory()
 FILE = Path(FOLDER.name) / "any.rules"
 COMPILED_OF = 8 if "TIGERFOX_FUZZ_TARGET" in os.environ else 1      # compiling takes much longer than reading
 HEAD = "alert tcp any any -> any any (msg:\"m\"; "
