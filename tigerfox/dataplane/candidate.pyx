@@ -187,7 +187,7 @@ cdef bint field_fetch(Scene *s, uint8_t buffer, uint32_t index, Bytes *out) noex
 cdef inline bint cookie_fetch(Scene *s, Bytes *out) noexcept nogil:
     cdef const uint8_t *head = s.memory.head.data
     cdef bint request = s.http.direction == HTTP_REQUEST
-    cdef const HttpField *field = field_find(s.http, head, b"cookie" if request else b"set-cookie", 6 if request else 10)
+    cdef const HttpField *field = field_find(s.http, head, HTTP_NAME_COOKIE if request else HTTP_NAME_SET_COOKIE)
     if field == NULL or field.value_off + <uint32_t>field.value_len > s.memory.head.size or field.name_off > field.value_off:
         return False
     out.data, out.n = head + field.name_off, field.value_off + field.value_len - field.name_off

@@ -23,7 +23,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from tigerfox.dataplane.app.httpbody cimport BODY_MORE, BODY_WHOLE, BodyAnswer, body_add, body_decide, body_release, body_step
-from tigerfox.dataplane.app.httpfields cimport LINE_FULL, LINE_MORE, LINE_WHOLE, LineAnswer, field_line, fields_finish, line_take
+from tigerfox.dataplane.app.httpfields cimport (
+    LINE_FULL, LINE_MORE, LINE_WHOLE, LineAnswer, field_line, fields_finish, fields_take, line_take)
 from tigerfox.dataplane.app.httpline cimport (
     LOOK_MORE, LOOK_NO, LOOK_YES, LineLook, line_is_blank, request_line_read, request_look, status_line_read, status_look)
 from tigerfox.dataplane.app.httpmessage cimport *
@@ -235,17 +236,6 @@ cdef Turn status_line_step(HttpRun *r) noexcept nogil:
 
 # Fields
 
-cdef bint head_ends(HttpRun *r) noexcept nogil:
-    """An empty line; or white space and LF alone, which a LF may follow that belongs to it."""
-    cdef HttpSide *s = r.side
-    if s.line_end == s.line_off:
-        return True
-    if s.line_end != s.line_off + 1 or not s.lf or not http_is_lws(r.memory.head.data[s.line_off]):
-        return False
-    s.skip_lf = 1
-    return True
-
-
 cdef Turn upgrade(HttpRun *r) noexcept nogil:
     """101 without a body."""
     cdef HttpRun request = r[0]
@@ -288,15 +278,11 @@ cdef Turn head_done(HttpRun *r) noexcept nogil:
 
 cdef Turn fields_step(HttpRun *r) noexcept nogil:
     cdef HttpSide *s = r.side
-    cdef LineAnswer answer = line_take(r)
+    cdef LineAnswer answer = fields_take(r)
     if answer == LINE_MORE:
         return TURN_MORE
     if answer == LINE_FULL:
         return side_break(r)
-    if not head_ends(r):
-        field_line(r)
-        s.line_off = s.head_len
-        return TURN_ON
     if s.step == HTTP_STEP_FIELDS:
         return head_done(r)
     fields_finish(r)

@@ -139,7 +139,7 @@ cdef void codings_read(HttpSide *s, const uint8_t *text, uint32_t n) noexcept no
 cdef void encoding_decide(HttpRun *r) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef const uint8_t *head = r.memory.head.data
-    cdef const HttpField *field = field_find(s, head, b"content-encoding", 16)
+    cdef const HttpField *field = field_find(s, head, HTTP_NAME_CONTENT_ENCODING)
     s.codings = 0
     s.codec = 0
     if field == NULL:
@@ -194,8 +194,8 @@ cdef bint body_forbidden(const HttpSide *s, bint announced) noexcept nogil:
 cdef BodyAnswer body_decide(HttpRun *r) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef const uint8_t *head = r.memory.head.data
-    cdef const HttpField *length = field_find(s, head, b"content-length", 14)
-    cdef const HttpField *coding = field_find(s, head, b"transfer-encoding", 17)
+    cdef const HttpField *length = field_find(s, head, HTTP_NAME_CONTENT_LENGTH)
+    cdef const HttpField *coding = field_find(s, head, HTTP_NAME_TRANSFER_ENCODING)
     if body_forbidden(s, length != NULL or coding != NULL):
         return BODY_WHOLE
     encoding_decide(r)

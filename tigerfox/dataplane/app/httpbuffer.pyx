@@ -15,30 +15,23 @@
 # What happens when full or broken: without room a buffer is missing, with HTTP_EV_DERIVED_FULL; its raw form is there.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy, strlen
+from libc.string cimport memchr, memcpy
 
 from tigerfox.dataplane.app.httpfields cimport derived_take, field_find
 from tigerfox.dataplane.app.httpmessage cimport *
 from tigerfox.dataplane.app.httpuri cimport UriParts, uri_normalise, uri_split
 
-cdef struct FieldBuffer:
-    int which
-    const char *name
-
-cdef enum:
-    FIELD_BUFFERS = 10
-
-cdef FieldBuffer field_buffers[FIELD_BUFFERS]
-field_buffers[0] = FieldBuffer(HTTP_BUF_USER_AGENT, b"user-agent")
-field_buffers[1] = FieldBuffer(HTTP_BUF_CONTENT_TYPE, b"content-type")
-field_buffers[2] = FieldBuffer(HTTP_BUF_CONTENT_LEN, b"content-length")
-field_buffers[3] = FieldBuffer(HTTP_BUF_REFERER, b"referer")
-field_buffers[4] = FieldBuffer(HTTP_BUF_ACCEPT, b"accept")
-field_buffers[5] = FieldBuffer(HTTP_BUF_ACCEPT_LANG, b"accept-language")
-field_buffers[6] = FieldBuffer(HTTP_BUF_ACCEPT_ENC, b"accept-encoding")
-field_buffers[7] = FieldBuffer(HTTP_BUF_CONNECTION, b"connection")
-field_buffers[8] = FieldBuffer(HTTP_BUF_SERVER, b"server")
-field_buffers[9] = FieldBuffer(HTTP_BUF_LOCATION, b"location")
+cdef uint8_t field_buffers[HTTP_BUF_COUNT]           # HttpName of the field that is the buffer
+field_buffers[<int>HTTP_BUF_USER_AGENT] = HTTP_NAME_USER_AGENT
+field_buffers[<int>HTTP_BUF_CONTENT_TYPE] = HTTP_NAME_CONTENT_TYPE
+field_buffers[<int>HTTP_BUF_CONTENT_LEN] = HTTP_NAME_CONTENT_LENGTH
+field_buffers[<int>HTTP_BUF_REFERER] = HTTP_NAME_REFERER
+field_buffers[<int>HTTP_BUF_ACCEPT] = HTTP_NAME_ACCEPT
+field_buffers[<int>HTTP_BUF_ACCEPT_LANG] = HTTP_NAME_ACCEPT_LANGUAGE
+field_buffers[<int>HTTP_BUF_ACCEPT_ENC] = HTTP_NAME_ACCEPT_ENCODING
+field_buffers[<int>HTTP_BUF_CONNECTION] = HTTP_NAME_CONNECTION
+field_buffers[<int>HTTP_BUF_SERVER] = HTTP_NAME_SERVER
+field_buffers[<int>HTTP_BUF_LOCATION] = HTTP_NAME_LOCATION
 
 
 cdef HttpProgress http_buffer_progress(HttpBuffer which) noexcept nogil:
@@ -71,7 +64,7 @@ cdef bint host_find(HttpRun *r, HttpSpan *host, bint *from_target) noexcept nogi
     cdef HttpSide *s = r.side
     cdef const uint8_t *head = r.memory.head.data
     cdef HttpSpan raw = s.span[<int>HTTP_BUF_URI_RAW]
-    cdef const HttpField *field = field_find(s, head, b"host", 4)
+    cdef const HttpField *field = field_find(s, head, HTTP_NAME_HOST)
     cdef UriParts parts
     from_target[0] = False
     if (s.there >> HTTP_BUF_URI_RAW) & 1 and raw.len and head[raw.off] != 47:     # a path alone names no host
@@ -126,36 +119,20 @@ cdef void host_make(HttpRun *r) noexcept nogil:
 
 # Fields
 
-cdef void field_make(HttpRun *r, HttpBuffer which) noexcept nogil:
-    cdef const HttpField *field
-    cdef int i
-    for i in range(FIELD_BUFFERS):
-        if field_buffers[i].which == <int>which:
-            field = field_find(r.side, r.memory.head.data, field_buffers[i].name, <uint32_t>strlen(field_buffers[i].name))
-            if field != NULL:
-                http_set(r.side, which, field.value_off, field.value_len)
-            return
+cdef inline HttpName cookie_name(const HttpSide *s) noexcept nogil:
+    return HTTP_NAME_COOKIE if s.direction == HTTP_REQUEST else HTTP_NAME_SET_COOKIE
 
 
-cdef void cookie_make(HttpRun *r) noexcept nogil:
-    cdef const uint8_t *head = r.memory.head.data
-    cdef const HttpField *field
-    if r.side.direction == HTTP_REQUEST:
-        field = field_find(r.side, head, b"cookie", 6)
-    else:
-        field = field_find(r.side, head, b"set-cookie", 10)
+cdef void field_make(HttpRun *r, HttpBuffer which, HttpName name) noexcept nogil:
+    cdef const HttpField *field = field_find(r.side, r.memory.head.data, name) if name != HTTP_NAME_OTHER else NULL
     if field != NULL:
-        http_set(r.side, HTTP_BUF_COOKIE, field.value_off, field.value_len)
+        http_set(r.side, which, field.value_off, field.value_len)
 
 
-cdef bint field_left_out(const HttpSide *s, const uint8_t *head, const HttpField *field, HttpBuffer which) noexcept nogil:
-    if field.flags & HTTP_FIELD_REPEATED:
+cdef inline bint field_left_out(const HttpSide *s, uint32_t i, HttpBuffer which) noexcept nogil:
+    if s.field[i].flags & HTTP_FIELD_REPEATED:
         return True
-    if which != HTTP_BUF_HEADER:
-        return False
-    if s.direction == HTTP_REQUEST:
-        return field.name_len == 6 and http_same(head + field.name_off, b"cookie", 6)
-    return field.name_len == 10 and http_same(head + field.name_off, b"set-cookie", 10)
+    return which == HTTP_BUF_HEADER and s.named[<int>cookie_name(s)] == i + 1
 
 
 cdef uint32_t lines_length(HttpRun *r, HttpBuffer which) noexcept nogil:
@@ -164,7 +141,7 @@ cdef uint32_t lines_length(HttpRun *r, HttpBuffer which) noexcept nogil:
     cdef uint32_t i, n = 0
     for i in range(r.side.field_count):
         field = &r.side.field[i]
-        if not field_left_out(r.side, r.memory.head.data, field, which):
+        if not field_left_out(r.side, i, which):
             n += field.name_len + 2
             if which != HTTP_BUF_HEADER_NAMES:
                 n += field.value_len + 2
@@ -188,7 +165,7 @@ cdef uint32_t lines_put(HttpRun *r, HttpBuffer which, uint32_t at) noexcept nogi
     cdef uint32_t i
     for i in range(r.side.field_count):
         field = &r.side.field[i]
-        if field_left_out(r.side, head, field, which):
+        if field_left_out(r.side, i, which):
             continue
         at = bytes_put(head, at, field.name_off, field.name_len)
         if which != HTTP_BUF_HEADER_NAMES:
@@ -206,7 +183,7 @@ cdef uint32_t lines_plain(HttpRun *r) noexcept nogil:
     cdef uint32_t i, at = s.fields_off
     for i in range(s.field_count):
         field = &s.field[i]
-        if field.name_off != at or field_left_out(s, head, field, HTTP_BUF_HEADER):
+        if field.name_off != at or field_left_out(s, i, HTTP_BUF_HEADER):
             return 0
         at += field.name_len
         if field.value_off != at + 2 or at + field.value_len + 4 > s.head_len or head[at] != 58 or head[at + 1] != 32:
@@ -262,9 +239,9 @@ cdef void buffer_make(HttpRun *r, HttpBuffer which) noexcept nogil:
         if s.head_len > s.fields_off:
             http_set(s, which, s.fields_off, s.head_len - s.fields_off)
     elif which == HTTP_BUF_COOKIE:
-        cookie_make(r)
+        field_make(r, which, cookie_name(s))
     else:
-        field_make(r, which)
+        field_make(r, which, <HttpName>field_buffers[<int>which])
 
 
 cdef bint http_buffer(HttpSide *s, HttpMemory *memory, HttpBuffer which, HttpSpan *span) noexcept nogil:

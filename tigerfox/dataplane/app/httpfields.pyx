@@ -5,6 +5,10 @@
 # Layout: raw lines from the bottom up, derived values from the top down (httpmessage.pxd). A field is four 16-bit
 #     numbers; a value that was folded, or joined from several fields of one name, lies in the derived part.
 #
+#     A field is plain that is there in one piece with the first byte behind it, which does not continue it, ends with CR LF
+#     and has a colon, a good name and no other byte below 14. Such fields, nearly all, are copied and looked at sixteen
+#     bytes at a time (fields_plain); what is made of them is what field_line would make.
+#
 # Invariants: a byte is looked at once, a table of HTTP_FIELDS bounds the search for a name. The result does not depend on how
 #     the bytes were cut: where a byte decides what the one before meant (CR), the line waits for it; where a line may
 #     be judged without waiting it is (a head must be whole with its last byte, before that segment passes).
@@ -17,13 +21,15 @@
 #     costs only what is derived: the raw bytes are still there, and an event says so.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcpy, memset
 
 from tigerfox.dataplane.app.httpmessage cimport *
+from tigerfox.dataplane.wide cimport Wide, wide_below, wide_equal, wide_first, wide_load, wide_store
 
 cdef enum:
     CR = 13
     LF = 10
+    WIDE = 16
 
 
 # Lines
@@ -148,18 +154,99 @@ def fill_tokens():
 fill_tokens()
 
 
-cdef void name_check(HttpSide *s, const uint8_t *name, uint32_t n) noexcept nogil:
+cdef bint name_good(const uint8_t *name, uint32_t n) noexcept nogil:
     cdef uint32_t i
     cdef uint8_t good = n != 0
     for i in range(n):
         good &= token_byte[name[i]]
-    if not good:
-        http_event(s, HTTP_EV_FIELD_NAME_ODD)
+    return good
 
 
-cdef void field_link(HttpSide *s, const uint8_t *head, uint32_t index) noexcept nogil:
-    """Chain the field behind the last of the same name."""
-    cdef HttpField *new = &s.field[index]
+cdef enum:
+    NAME_MAX = 24
+    NAME_SLOTS = 64
+
+cdef struct KnownName:
+    char text[NAME_MAX]
+    char fold[NAME_MAX]          # 32 where the text has a letter: a byte or-ed with it is that letter in lower case
+    uint32_t n
+
+cdef KnownName known_names[HTTP_NAME_COUNT]
+cdef uint8_t name_slots[NAME_SLOTS]      # HttpName by name_slot
+
+
+cdef inline uint32_t name_slot(const uint8_t *name, uint32_t n) noexcept nogil:
+    return (n * 2 + (name[0] & 31) * 5 + (name[n - 1] & 31)) & (NAME_SLOTS - 1)
+
+
+def fill_names():
+    """Fill the table of known names; called once, when the module is loaded."""
+    cdef bytes name
+    cdef uint32_t slot, place, i
+    names = [b"host", b"user-agent", b"cookie", b"set-cookie", b"content-type", b"content-length", b"content-encoding",
+             b"transfer-encoding", b"referer", b"accept", b"accept-language", b"accept-encoding", b"connection", b"server",
+             b"location"]
+    for place, name in enumerate(names, HTTP_NAME_HOST):
+        known_names[place].n = <uint32_t>len(name)
+        for i in range(known_names[place].n):
+            known_names[place].text[i] = name[i]
+            known_names[place].fold[i] = 32 if chr(name[i]).isalpha() else 0
+        slot = name_slot(name, <uint32_t>len(name))
+        if name_slots[slot]:
+            raise AssertionError(f"{name} and {names[name_slots[slot] - 1]} share a slot of name_slots")
+        name_slots[slot] = <uint8_t>place
+
+
+fill_names()
+
+
+cdef inline uint64_t word_at(const void *at) noexcept nogil:
+    cdef uint64_t word
+    memcpy(&word, at, 8)
+    return word
+
+
+cdef inline uint32_t half_at(const void *at) noexcept nogil:
+    cdef uint32_t half
+    memcpy(&half, at, 4)
+    return half
+
+
+cdef inline bint name_is(const uint8_t *name, uint32_t n, const KnownName *known) noexcept nogil:
+    """Word by word, the last one over what is before it; known names have four bytes or more."""
+    cdef uint32_t at = 0
+    if n != known.n:
+        return False
+    if n < 8:
+        return ((half_at(name) | half_at(known.fold)) == half_at(known.text)
+                and (half_at(name + n - 4) | half_at(known.fold + n - 4)) == half_at(known.text + n - 4))
+    while at + 8 < n:
+        if (word_at(name + at) | word_at(known.fold + at)) != word_at(known.text + at):
+            return False
+        at += 8
+    return (word_at(name + n - 8) | word_at(known.fold + n - 8)) == word_at(known.text + n - 8)
+
+
+cdef inline HttpName name_known(const uint8_t *name, uint32_t n) noexcept nogil:
+    cdef uint8_t found = name_slots[name_slot(name, n)] if n else 0
+    return <HttpName>found if found and name_is(name, n, &known_names[found]) else HTTP_NAME_OTHER
+
+
+# The table
+
+cdef void field_chain(HttpSide *s, HttpField *old, uint32_t index) noexcept nogil:
+    """A field behind the last of those of the same name, whose first is `old`."""
+    http_event(s, HTTP_EV_FIELD_REPEATED)
+    while old.flags & HTTP_FIELD_LEADS:
+        old = &s.field[old.next]
+    old.flags |= HTTP_FIELD_LEADS
+    old.next = <uint8_t>index
+    s.field[index].flags |= HTTP_FIELD_REPEATED
+
+
+cdef void other_link(HttpSide *s, const uint8_t *head, uint32_t index) noexcept nogil:
+    """Chain a field whose name is not a known one behind those of the same name."""
+    cdef const HttpField *new = &s.field[index]
     cdef HttpField *old
     cdef uint32_t i, k
     for i in range(index):
@@ -169,18 +256,22 @@ cdef void field_link(HttpSide *s, const uint8_t *head, uint32_t index) noexcept 
         k = 0
         while k < new.name_len and ascii_lower(head[old.name_off + k]) == ascii_lower(head[new.name_off + k]):
             k += 1
-        if k < new.name_len:
-            continue
-        http_event(s, HTTP_EV_FIELD_REPEATED)
-        while old.flags & HTTP_FIELD_LEADS:
-            old = &s.field[old.next]
-        old.flags |= HTTP_FIELD_LEADS
-        old.next = <uint8_t>index
-        new.flags |= HTTP_FIELD_REPEATED
-        return
+        if k == new.name_len:
+            field_chain(s, old, index)
+            return
 
 
-cdef void field_add(HttpRun *r, uint32_t name, uint32_t name_end, uint32_t value, uint32_t value_end) noexcept nogil:
+cdef inline void field_link(HttpSide *s, const uint8_t *head, HttpName name, uint32_t index) noexcept nogil:
+    cdef uint8_t *first = &s.named[<int>name]
+    if name == HTTP_NAME_OTHER:
+        other_link(s, head, index)
+    elif first[0]:
+        field_chain(s, &s.field[first[0] - 1], index)
+    else:
+        first[0] = <uint8_t>(index + 1)
+
+
+cdef void field_add(HttpRun *r, HttpName known, uint32_t name, uint32_t name_end, uint32_t value, uint32_t value_end) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef HttpField *field
     if s.field_count == HTTP_FIELDS:
@@ -192,8 +283,7 @@ cdef void field_add(HttpRun *r, uint32_t name, uint32_t name_end, uint32_t value
     field.value_off = value
     field.value_len = value_end - value
     field.flags = field.next = 0
-    s.name_sizes |= <uint32_t>1 << (field.name_len & 31)
-    field_link(s, r.memory.head.data, s.field_count)
+    field_link(s, r.memory.head.data, known, s.field_count)
     s.field_count += 1
 
 
@@ -213,6 +303,7 @@ cdef void field_split(HttpRun *r, uint32_t off, uint32_t end) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef const uint8_t *head = r.memory.head.data
     cdef const uint8_t *colon = <const uint8_t *>memchr(head + off, 58, end - off)
+    cdef HttpName known = HTTP_NAME_OTHER
     cdef uint32_t name_end = off, value = off
     if colon == NULL:
         http_event(s, HTTP_EV_FIELD_NO_COLON)
@@ -222,12 +313,14 @@ cdef void field_split(HttpRun *r, uint32_t off, uint32_t end) noexcept nogil:
         while name_end > off and ascii_is_space(head[name_end - 1]):
             name_end -= 1
             http_event(s, HTTP_EV_FIELD_NAME_ODD)
-        name_check(s, head + off, name_end - off)
+        if not name_good(head + off, name_end - off):
+            http_event(s, HTTP_EV_FIELD_NAME_ODD)
+        known = name_known(head + off, name_end - off)
     if colon != NULL or s.direction == HTTP_RESPONSE:
         while value < end and http_is_lws(head[value]):
             value += 1
         value_trim(s, head, value, &end)
-    field_add(r, off, name_end, value, end)
+    field_add(r, known, off, name_end, value, end)
 
 
 cdef void field_close(HttpRun *r) noexcept nogil:
@@ -274,6 +367,100 @@ cdef void field_line(HttpRun *r) noexcept nogil:
     s.field_end = s.line_end
 
 
+cdef inline bint head_ends(HttpRun *r) noexcept nogil:
+    """An empty line; or white space and LF alone, which a LF may follow that belongs to it."""
+    cdef HttpSide *s = r.side
+    if s.line_end == s.line_off:
+        return True
+    if s.line_end != s.line_off + 1 or not s.lf or not http_is_lws(r.memory.head.data[s.line_off]):
+        return False
+    s.skip_lf = 1
+    return True
+
+
+cdef uint32_t plain_copy(const uint8_t *from_, uint32_t left, uint8_t *to, uint32_t room, uint32_t *colon) noexcept nogil:
+    """A line and its first colon: its length without CR LF, copied from `left` bytes of input; 0: it is not plain."""
+    cdef uint8_t last[WIDE]
+    cdef uint32_t at = 0, bits
+    cdef Wide some
+    colon[0] = 0
+    while at < left and at + WIDE <= room:
+        if at + WIDE <= left:
+            some = wide_load(from_ + at)
+        else:
+            memset(last, 0, WIDE)
+            memcpy(last, from_ + at, left - at)
+            some = wide_load(last)
+        wide_store(to + at, some)
+        bits = wide_equal(some, 58)
+        if bits and not colon[0]:
+            colon[0] = at + wide_first(bits)
+        bits = wide_below(some, 14)
+        if bits:
+            at += wide_first(bits)
+            if at + 2 >= left or at + 2 > room or from_[at] != CR or from_[at + 1] != LF or colon[0] >= at or not colon[0]:
+                return 0
+            return 0 if http_is_lws(from_[at + 2]) or from_[at + 2] == 0 else at
+        at += WIDE
+    return 0
+
+
+cdef bint field_plain(HttpRun *r, uint32_t colon, uint32_t n) noexcept nogil:
+    """A plain field of n bytes behind the head; False, and nothing is done, where its name is not good."""
+    cdef HttpSide *s = r.side
+    cdef const uint8_t *line = r.memory.head.data + s.head_len
+    cdef HttpName known = name_known(line, colon)
+    cdef uint32_t value = colon + 1
+    if known == HTTP_NAME_OTHER and not name_good(line, colon):
+        return False
+    while value < n and line[value] == 32:
+        value += 1
+    while s.direction == HTTP_REQUEST and n > value and line[n - 1] == 32:
+        n -= 1
+    field_add(r, known, s.head_len, s.head_len + colon, s.head_len + value, s.head_len + n)
+    return True
+
+
+cdef bint fields_plain(HttpRun *r) noexcept nogil:
+    """As many plain fields as follow; True behind the empty line that ends them."""
+    cdef HttpSide *s = r.side
+    cdef uint8_t *head = r.memory.head.data
+    cdef uint32_t n, colon
+    if s.head_len != s.line_off or s.cr or s.field_open:
+        return False
+    while True:
+        if http_left(r) >= 2 and r.pos[0] == CR and r.pos[1] == LF and s.head_top - s.head_len >= 2:
+            n = 0
+        else:
+            n = plain_copy(r.pos, http_left(r), head + s.head_len, s.head_top - s.head_len, &colon)
+            if not n or not field_plain(r, colon, n):
+                return False
+        head[s.head_len + n] = CR
+        head[s.head_len + n + 1] = LF
+        s.line_off = s.head_len
+        s.head_len += n + 2
+        r.pos += n + 2
+        s.lf = 0
+        if not n:
+            s.line_end = s.line_off
+            return True
+        s.line_off = s.head_len
+
+
+cdef LineAnswer fields_take(HttpRun *r) noexcept nogil:
+    cdef HttpSide *s = r.side
+    cdef LineAnswer answer
+    while r.pos < r.end:
+        if fields_plain(r):
+            return LINE_WHOLE
+        answer = line_take(r)
+        if answer != LINE_WHOLE or head_ends(r):
+            return answer
+        field_line(r)
+        s.line_off = s.head_len
+    return LINE_MORE
+
+
 cdef bint name_same(const uint8_t *name, uint32_t size, const char *wanted, uint32_t n) noexcept nogil:
     """Is it the wanted name, NULs in it passed over, as some browsers do?"""
     cdef uint32_t i, k = 0
@@ -286,15 +473,13 @@ cdef bint name_same(const uint8_t *name, uint32_t size, const char *wanted, uint
     return k == n
 
 
-cdef const HttpField *field_search(const HttpSide *s, const uint8_t *head, const char *name, uint32_t n) noexcept nogil:
+cdef const HttpField *field_search(const HttpSide *s, const uint8_t *head, HttpName name) noexcept nogil:
+    """Among names with NULs in them; the others are known by `named`."""
+    cdef const KnownName *known = &known_names[<int>name]
     cdef uint32_t i
     for i in range(s.field_count):
-        if s.field[i].name_len == n and http_same(head + s.field[i].name_off, name, n):
+        if s.field[i].name_len > known.n and name_same(head + s.field[i].name_off, s.field[i].name_len, known.text, known.n):
             return &s.field[i]
-    if http_has_event(s, HTTP_EV_FIELD_NAME_ODD):
-        for i in range(s.field_count):
-            if s.field[i].name_len > n and name_same(head + s.field[i].name_off, s.field[i].name_len, name, n):
-                return &s.field[i]
     return NULL
 
 
@@ -362,7 +547,7 @@ cdef void fields_finish(HttpRun *r) noexcept nogil:
         field = &s.field[i]
         if not field.flags & HTTP_FIELD_LEADS or field.flags & HTTP_FIELD_REPEATED:
             continue
-        if field.name_len == 14 and http_same(r.memory.head.data + field.name_off, b"content-length", 14):
+        if i + 1 == s.named[<int>HTTP_NAME_CONTENT_LENGTH]:
             lengths_compare(r, field)
         else:
             field_join(r, field)

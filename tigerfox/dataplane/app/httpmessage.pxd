@@ -119,6 +119,25 @@ cdef enum HttpBuffer:            # as Suricata names them: see http.pyx
     HTTP_BUF_BODY = 24
     HTTP_BUF_COUNT = 25
 
+cdef enum HttpName:              # of the fields that something is made of; their texts stand in httpfields.pyx
+    HTTP_NAME_OTHER = 0
+    HTTP_NAME_HOST = 1
+    HTTP_NAME_USER_AGENT = 2
+    HTTP_NAME_COOKIE = 3
+    HTTP_NAME_SET_COOKIE = 4
+    HTTP_NAME_CONTENT_TYPE = 5
+    HTTP_NAME_CONTENT_LENGTH = 6
+    HTTP_NAME_CONTENT_ENCODING = 7
+    HTTP_NAME_TRANSFER_ENCODING = 8
+    HTTP_NAME_REFERER = 9
+    HTTP_NAME_ACCEPT = 10
+    HTTP_NAME_ACCEPT_LANGUAGE = 11
+    HTTP_NAME_ACCEPT_ENCODING = 12
+    HTTP_NAME_CONNECTION = 13
+    HTTP_NAME_SERVER = 14
+    HTTP_NAME_LOCATION = 15
+    HTTP_NAME_COUNT = 16
+
 cdef enum HttpAsked:             # what a request was, as far as its response depends on it
     HTTP_ASKED_PLAIN = 0
     HTTP_ASKED_HEAD = 1
@@ -163,7 +182,6 @@ cdef struct HttpSide:
     uint32_t field_off           # the field being read, which may go on in the next line
     uint32_t field_end
     uint32_t body_len            # bytes in `body`
-    uint32_t name_sizes          # 1 << length % 32 of each field's name
     uint16_t status              # 0 where there is none
     uint8_t step
     uint8_t progress
@@ -182,6 +200,7 @@ cdef struct HttpSide:
     uint8_t chunk_digits
     uint8_t peek_len
     uint8_t field_count
+    uint8_t named[HTTP_NAME_COUNT]     # 1 + the place of the first field of that name, 0: there is none
     uint8_t peek[HTTP_PEEK]
     HttpSpan span[HTTP_BUF_COUNT]
     HttpField field[HTTP_FIELDS]
