@@ -62,6 +62,51 @@ def test_target_in_normal_form(target, normal):
     assert normalise(target)[0] == normal
 
 
+@pytest.mark.parametrize("odd", [b"%41", b"\\", b"//", b"/./", b"/..", b"/.b", b"a/../b", b"\xc3\xa9", b"\xff", b"#x", b"?a=//", b"\0", b"/"])
+def test_target_in_its_message_is_normal_wherever_it_is_odd(odd):
+    """A target that is in normal form already is not copied; sixteen bytes are looked at at a time."""
+    for before in range(36):
+        target = b"/" + b"a" * before + odd + b"b" * (40 - before)
+        assert request(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")["http.uri"] == normalise(target)[0]
+
+
+def test_host_in_lower_case_wherever_a_capital_stands():
+    for place in range(40):
+        host = b"a" * place + b"Z" + b"[@`{" + b"a" * (20 - place)
+        seen = request(b"GET / HTTP/1.1\r\nHost:" + host + b"\r\n\r\n")
+        assert seen["http.host"] == host.lower() and seen["http.host.raw"] == host
+
+
+@pytest.mark.parametrize("start, asked", [(b"GET / HTTP/1.1\r\n", None), (OK, GET)])
+@pytest.mark.parametrize("odd", [b"", b":", b": ", b"\r", b"\n", b"\0", b"\t", b" ", b"\r\n ", b"\n\r", b"\r\r\n", b"\r\n\0", b"\x0b", b"\x80",
+                                 b"\r\nhost:", b"\r\n\r\n"])
+def test_fields_are_the_same_however_they_are_cut(start, asked, odd):
+    """Plain fields are read sixteen bytes at a time: byte by byte the same is seen, wherever something else stands."""
+    for place in range(0, 40):
+        line = b"Cookie: " + b"v" * 32
+        data = start + b"Host: a.example\r\n" + line[:place] + odd + line[place:] + b"\r\nX: y \r\nReferer: r\r\n\r\n"
+        seen = []
+        for cut in (None, 1, 17):
+            parser = HttpParser()
+            if asked:
+                run(parser, False, asked)
+            seen.append((run(parser, asked is not None, data, cut)[-1:], parser.buffers(asked is not None), parser.state(asked is not None)))
+        assert seen[0][1:] == seen[1][1:] == seen[2][1:]
+
+
+@pytest.mark.parametrize("name", [b"Host", b"User-Agent", b"Cookie", b"Content-Type", b"Content-Length", b"Referer", b"Accept",
+                                  b"Accept-Language", b"Accept-Encoding", b"Connection"])
+def test_a_field_is_known_by_its_whole_name_in_any_case(name):
+    buffer = {b"Content-Length": "http.content_len", b"Accept-Encoding": "http.accept_enc", b"Accept-Language": "http.accept_lang"}.get(
+        name, "http." + name.decode().lower().replace("-", "_"))
+    for field in (name, name.upper(), name.lower(), name.swapcase()):
+        assert request(b"GET / HTTP/1.1\r\n" + field + b": 0\r\n\r\n")[buffer] == b"0"
+    for place in range(len(name)):
+        wrong = name[:place] + bytes([name[place] ^ 0x20 if name[place] == 45 else name[place] ^ 1]) + name[place + 1:]
+        assert buffer not in request(b"GET / HTTP/1.1\r\n" + wrong + b": 0\r\n\r\n")
+        assert buffer not in request(b"GET / HTTP/1.1\r\n" + name[:place] + name[place + 1:] + b": 0\r\n\r\n")
+
+
 def test_buffers_of_a_request():
     seen = request(b"POST /a%20b?x=1 HTTP/1.1\r\nHost: Ex.AMPLE:80\r\nUser-Agent: ua\r\nCookie: c=1\r\nX-A: 1\r\nx-a: 2\r\n"
                    b"Accept: */*\r\nX-Fold: a\r\n b\r\nContent-Length: 3\r\n\r\nabc")

@@ -76,15 +76,12 @@ places_fill()
 # Buffers
 
 
-cdef inline bint http_fetch(Scene *s, uint8_t buffer, Bytes *out) noexcept nogil:
-    cdef BufferPlace place = http_places[buffer]
+cdef bint http_fetch(Scene *s, uint8_t buffer, Bytes *out) noexcept nogil:
+    cdef HttpBuffer which = <HttpBuffer>http_places[buffer].which
+    cdef const AppBuffer *memory = &s.memory.body if which == HTTP_BUF_BODY else &s.memory.head
     cdef HttpSpan span
-    cdef AppBuffer *memory
-    if not (place.sides >> s.http.direction) & 1:
+    if not (http_places[buffer].sides >> s.http.direction) & 1 or not http_buffer(s.http, &s.memory, which, &span):
         return False
-    if not http_buffer(s.http, &s.memory, <HttpBuffer>place.which, &span):
-        return False
-    memory = &s.memory.body if place.which == HTTP_BUF_BODY else &s.memory.head
     if span.off > memory.size or span.len > memory.size - span.off:
         return False
     out.data, out.n = memory.data + span.off, span.len
@@ -229,10 +226,8 @@ cdef bint header_fetch(Scene *s, uint8_t buffer, Bytes *out) noexcept nogil:
     return first + n <= p.caplen
 
 
-cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil:
-    cdef Scene *s = <Scene *>who
-    if s.http != NULL and buffer < BUFFERS and http_places[buffer].which != NO_BUFFER:
-        return index == 0 and http_fetch(s, buffer, out)
+cdef bint rare_fetch(Scene *s, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil:
+    """What is no buffer of an HTTP message."""
     if buffer == BUF_PAYLOAD:
         out[0] = s.payload
         return index == 0 and s.payload.n != 0
@@ -245,6 +240,13 @@ cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noe
     if buffer == BUF_HTTP_REQUEST_FIELD or buffer == BUF_HTTP_RESPONSE_FIELD:
         return s.http != NULL and field_fetch(s, buffer, index, out)
     return s.tls != NULL and tls_fetch(s, buffer, index, out)
+
+
+cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil:
+    cdef Scene *s = <Scene *>who
+    if s.http != NULL and buffer < BUFFERS and http_places[buffer].which != NO_BUFFER:
+        return index == 0 and http_fetch(s, buffer, out)
+    return rare_fetch(s, buffer, index, out)
 
 # The flow
 

@@ -40,7 +40,7 @@ from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, can
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport Bytes, view_bytes
-from tigerfox.dataplane.scan cimport scan_view, traffic_of
+from tigerfox.dataplane.scan cimport scan_looks, scan_view, traffic_of
 from tigerfox.dataplane.scene cimport *
 from tigerfox.dataplane.session cimport *
 from tigerfox.dataplane.stream cimport Stream, stream_at, stream_held_at
@@ -52,24 +52,38 @@ cdef enum:
 # Rules of a message
 
 
+cdef inline void raw_scan(Detect *d, uint32_t view, uint32_t traffic, Bytes raw) noexcept nogil:
+    """Scan bytes of a buffer as a view sees them."""
+    if d.rules.views[view].transform[0]:
+        raw = view_bytes(d.inspector, d.rules, view, raw)
+    scan_view(d.scanners, d.rules, view, traffic, raw.data, raw.n, &d.found)
+
+
+cdef void others_scan(Scene *s, uint32_t view, uint32_t traffic) noexcept nogil:
+    """Scan all instances of a buffer but the first."""
+    cdef Bytes raw
+    cdef uint32_t index = 1
+    while scene_fetch(s, s.d.rules.views[view].buffer, index, &raw):
+        raw_scan(s.d, view, traffic, raw)
+        index += 1
+
+
 cdef void phase_scan(Scene *s, uint32_t phase, uint32_t skip) noexcept nogil:
-    """Scan the buffers of a phase, from `skip` bytes on."""
+    """Scan the buffers of a phase, from `skip` bytes on; those that repeat are scanned whole."""
     cdef Detect *d = s.d
-    cdef Bytes raw, seen
-    cdef uint32_t i, view, index, traffic = traffic_of(s.p.flow.proto, s.side)
-    cdef uint8_t buffer
-    for i in range(d.phase_count[phase]):
-        view = d.phase_views[phase][i]
-        buffer = d.rules.views[view].buffer
-        index = 0
-        while (index == 0 or buffer_repeats(buffer)) and scene_fetch(s, buffer, index, &raw):
-            index += 1
-            if skip >= raw.n and skip:
-                continue
-            raw.data += skip
-            raw.n -= skip
-            seen = view_bytes(d.inspector, d.rules, view, raw)
-            scan_view(d.scanners, d.rules, view, traffic, seen.data, seen.n, &d.found)
+    cdef const uint32_t *view = d.phase_views[phase]
+    cdef const uint32_t *end = view + d.phase_count[phase]
+    cdef uint32_t traffic = traffic_of(s.p.flow.proto, s.side)
+    cdef Bytes raw
+    while view < end:
+        if scan_looks(d.scanners, view[0], traffic) and scene_fetch(s, d.rules.views[view[0]].buffer, 0, &raw):
+            if skip < raw.n or not skip:
+                raw.data += skip
+                raw.n -= skip
+                raw_scan(d, view[0], traffic, raw)
+            if buffer_repeats(d.rules.views[view[0]].buffer):
+                others_scan(s, view[0], traffic)
+        view += 1
 
 
 cdef inline bint has_fired(const Waiting *w, uint32_t number) noexcept nogil:

@@ -83,24 +83,25 @@ cdef int scan_hit(unsigned int number, unsigned long long start, unsigned long l
 
 
 cdef inline bint scan_futile(const Scan *scan, const uint8_t *data, uint32_t n) noexcept nogil:
-    """Whether the bytes are too few, or lack all of those that a literal would bring: memchr is cheaper than a scan."""
+    """Whether the bytes lack all of those that a literal would bring: memchr is cheaper than a scan."""
     cdef uint32_t i
-    if n < scan.shortest:
-        return True
     for i in range(scan.needed_count):
         if memchr(data, scan.needed[i], n) != NULL:
             return False
     return scan.needed_count != 0
 
 
-cdef void scan_view(const Scanners *s, const RuleSet *rs, uint32_t view, uint32_t traffic, const uint8_t *data, uint32_t n,
+cdef void scan_hits(const Scanners *s, const RuleSet *rs, uint32_t scan, const uint8_t *data, uint32_t n,
                     Candidates *out) noexcept nogil:
-    cdef uint32_t scan = view * TRAFFIC_COUNT + traffic
     cdef Hits hits
-    if s.databases[scan] == NULL or scan_futile(&rs.scans[scan], data, n):
-        return
     hits.rules, hits.scan, hits.out = rs, &rs.scans[scan], out
     hs_scan(<hs_database_t *>s.databases[scan], <const char *>data, n, 0, <hs_scratch_t *>s.scratch, scan_hit, &hits)
+
+
+cdef void scan_run(const Scanners *s, const RuleSet *rs, uint32_t scan, const uint8_t *data, uint32_t n,
+                   Candidates *out) noexcept nogil:
+    if not scan_futile(&rs.scans[scan], data, n):
+        scan_hits(s, rs, scan, data, n, out)
 
 
 # Public API

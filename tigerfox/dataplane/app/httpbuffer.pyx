@@ -19,7 +19,11 @@ from libc.string cimport memchr, memcpy
 
 from tigerfox.dataplane.app.httpfields cimport derived_take, field_find
 from tigerfox.dataplane.app.httpmessage cimport *
-from tigerfox.dataplane.app.httpuri cimport UriParts, uri_normalise, uri_split
+from tigerfox.dataplane.app.httpuri cimport UriParts, uri_is_normal, uri_normalise, uri_split
+from tigerfox.dataplane.wide cimport wide_left, wide_load, wide_within
+
+cdef enum:
+    WIDE = 16
 
 cdef uint8_t field_buffers[HTTP_BUF_COUNT]           # HttpName of the field that is the buffer
 field_buffers[<int>HTTP_BUF_USER_AGENT] = HTTP_NAME_USER_AGENT
@@ -49,6 +53,9 @@ cdef void uri_make(HttpRun *r) noexcept nogil:
     cdef uint32_t made, n
     cdef bint odd = False
     if not (s.there >> HTTP_BUF_URI_RAW) & 1 or s.asked == HTTP_ASKED_CONNECT:
+        return
+    if uri_is_normal(r.memory.head.data + raw.off, raw.len, r.memory.head.size - raw.off):
+        http_set(s, HTTP_BUF_URI, raw.off, raw.len)
         return
     made = derived_take(r, raw.len)
     if made > HTTP_HEAD_MAX:
@@ -96,6 +103,13 @@ cdef void host_bare(const uint8_t *head, HttpSpan *host) noexcept nogil:
         host.len -= 1
 
 
+cdef bint host_is_lower(const HttpMemory *memory, HttpSpan host) noexcept nogil:
+    """Surely no capital in it, so that its lower-case form is where it stands."""
+    if host.len > WIDE or memory.head.size - host.off < WIDE:
+        return False
+    return not wide_within(wide_load(memory.head.data + host.off), 65, 26) & wide_left(host.len)
+
+
 cdef void host_make(HttpRun *r) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef uint8_t *head = r.memory.head.data
@@ -107,11 +121,13 @@ cdef void host_make(HttpRun *r) noexcept nogil:
     http_set(s, HTTP_BUF_HOST_RAW, host.off, host.len)
     if not from_target:
         host_bare(head, &host)
-    made = derived_take(r, host.len)
-    if made > HTTP_HEAD_MAX:
-        return
-    for i in range(host.len):
-        head[made + i] = ascii_lower(head[host.off + i])
+    made = host.off
+    if not host_is_lower(r.memory, host):
+        made = derived_take(r, host.len)
+        if made > HTTP_HEAD_MAX:
+            return
+        for i in range(host.len):
+            head[made + i] = ascii_lower(head[host.off + i])
     while host.len and head[made + host.len - 1] == 46:
         host.len -= 1
     http_set(s, HTTP_BUF_HOST, made, host.len)
@@ -175,23 +191,27 @@ cdef uint32_t lines_put(HttpRun *r, HttpBuffer which, uint32_t at) noexcept nogi
     return at
 
 
+cdef inline bint pair_at(const uint8_t *head, uint32_t at, uint8_t a, uint8_t b) noexcept nogil:
+    return head[at] == a and head[at + 1] == b
+
+
 cdef uint32_t lines_plain(HttpRun *r) noexcept nogil:
     """The length of the fields where they stand in the head just as http.header has them; 0: they do not."""
     cdef HttpSide *s = r.side
     cdef const uint8_t *head = r.memory.head.data
-    cdef const HttpField *field
-    cdef uint32_t i, at = s.fields_off
-    for i in range(s.field_count):
-        field = &s.field[i]
-        if field.name_off != at or field_left_out(s, i, HTTP_BUF_HEADER):
+    cdef const HttpField *field = &s.field[0]
+    cdef const HttpField *end = field + s.field_count
+    cdef uint32_t at = s.fields_off, value
+    if s.named[<int>cookie_name(s)] or http_has_event(s, HTTP_EV_FIELD_REPEATED):
+        return 0                 # some field is left out
+    while field < end:
+        value = at + field.name_len + 2
+        if field.name_off != at or field.value_off != value or value + field.value_len + 2 > s.head_len:
             return 0
-        at += field.name_len
-        if field.value_off != at + 2 or at + field.value_len + 4 > s.head_len or head[at] != 58 or head[at + 1] != 32:
+        at = value + field.value_len + 2
+        if not pair_at(head, value - 2, 58, 32) or not pair_at(head, at - 2, 13, 10):
             return 0
-        at = field.value_off + field.value_len
-        if head[at] != 13 or head[at + 1] != 10:
-            return 0
-        at += 2
+        field += 1
     return at - s.fields_off
 
 
@@ -244,17 +264,10 @@ cdef void buffer_make(HttpRun *r, HttpBuffer which) noexcept nogil:
         field_make(r, which, <HttpName>field_buffers[<int>which])
 
 
-cdef bint http_buffer(HttpSide *s, HttpMemory *memory, HttpBuffer which, HttpSpan *span) noexcept nogil:
+cdef void http_buffer_make(HttpSide *s, HttpMemory *memory, HttpBuffer which) noexcept nogil:
     cdef HttpRun r
-    if which == HTTP_BUF_BODY:
-        span.off = 0
-        span.len = s.body_len
-        return s.body_total != 0
     if s.progress < http_buffer_progress(which) or not (s.there >> HTTP_BUF_LINE) & 1:
-        return False
-    if not (s.built >> which) & 1:
-        r.side = s
-        r.memory = memory
-        buffer_make(&r, which)
-    span[0] = s.span[<int>which]
-    return (s.there >> which) & 1
+        return
+    r.side = s
+    r.memory = memory
+    buffer_make(&r, which)

@@ -271,7 +271,8 @@ cdef inline void field_link(HttpSide *s, const uint8_t *head, HttpName name, uin
         first[0] = <uint8_t>(index + 1)
 
 
-cdef void field_add(HttpRun *r, HttpName known, uint32_t name, uint32_t name_end, uint32_t value, uint32_t value_end) noexcept nogil:
+cdef inline void field_add(HttpRun *r, HttpName known, uint32_t name, uint32_t name_end, uint32_t value,
+                           uint32_t value_end) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef HttpField *field
     if s.field_count == HTTP_FIELDS:

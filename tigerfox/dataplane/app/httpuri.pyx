@@ -22,6 +22,10 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcpy, memset
 
 from tigerfox.dataplane.ascii cimport ascii_hex
+from tigerfox.dataplane.wide cimport Wide, wide_bits, wide_equal, wide_left, wide_load
+
+cdef enum:
+    WIDE = 16
 
 cdef uint8_t nearest_byte[65536]
 
@@ -232,6 +236,24 @@ cdef uint32_t path_undot(uint8_t *path, uint32_t n) noexcept nogil:
             if at >= n or path[at] == 47:
                 break
     return made
+
+
+cdef bint uri_is_normal(const uint8_t *raw, uint32_t n, uint32_t readable) noexcept nogil:
+    """A path with no escape, no backslash, nothing above 127, and no slash or dot behind a slash; nor in what follows it."""
+    cdef uint32_t at = 0, slashes, odd, behind = 0
+    cdef Wide some
+    if n == 0 or raw[0] != 47 or readable < WIDE or n > readable - WIDE:
+        return False
+    while at < n:
+        some = wide_load(raw + at)
+        slashes = wide_equal(some, 47)
+        behind |= slashes << 1
+        odd = wide_bits(some) | wide_equal(some, 37) | wide_equal(some, 92) | behind & (slashes | wide_equal(some, 46))
+        if odd & wide_left(n - at):
+            return False
+        behind >>= WIDE
+        at += WIDE
+    return True
 
 
 cdef uint32_t uri_normalise(const uint8_t *raw, uint32_t n, uint8_t *out, bint *odd) noexcept nogil:
