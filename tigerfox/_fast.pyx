@@ -24,15 +24,15 @@ What happens when full or broken
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from tigerfox.dataplane.ahead cimport packets_ahead
 from tigerfox.dataplane.blocks cimport SCOPE_NONE
 from tigerfox.dataplane.capture cimport Capture
 from tigerfox.dataplane.check cimport TF_ASSERT
 from tigerfox.dataplane.control cimport Control, control_stopped, control_wanted
 from tigerfox.dataplane.image cimport ACTION_DROP, NO_RULE
 from tigerfox.dataplane.lane cimport *
-from tigerfox.dataplane.match cimport rules_near
 from tigerfox.dataplane.packet cimport *
-from tigerfox.dataplane.parse cimport parse_inner, parse_packet
+from tigerfox.dataplane.parse cimport parse_inner
 from tigerfox.dataplane.queue cimport *
 from tigerfox.dataplane.reason cimport CLASS_STOP, R_DEFAULT, R_NONE, Reason, reason_class
 from tigerfox.dataplane.stats cimport WorkerStats
@@ -56,14 +56,6 @@ cdef void layer_judge(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
         layer.reason, d.rule = fault, NO_RULE
     layer.sid = lane.rules.rules[d.rule].sid if d.rule != NO_RULE else layer.sid
     layer.verdict = reason_verdict(&lane.policies, layer.reason)
-
-
-cdef inline void packet_read(Lane *lane, Packet *p) noexcept nogil:
-    """Parse, and ask memory for what judging will look up."""
-    p.fault = R_NONE
-    if not p.flags & PACKET_BARE:
-        p.fault = <uint8_t>parse_packet(p)
-        rules_near(lane.rules, p)
 
 
 cdef inline void part_judge(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
@@ -138,6 +130,7 @@ cdef int batch_judge(Lane *lane, Queue *q, int n) noexcept nogil:
     for i in range(n):
         message_read(lane, q, i)
     for i in range(n):
+        packets_ahead(lane.detect, lane.packets, i, n)
         message_judge(lane, q, &lane.packets[i], lane.kinds[i], q.marks[i])
     cdef int failed = queue_send(q)
     inspection_tidy(lane, q.now_ns)
@@ -197,6 +190,7 @@ cdef int replay_loop(CaptureLane hold, Lane *lane, Capture capture, uint64_t eve
                 packet_read(lane, &lane.packets[n])
                 n += 1
         for i in range(n):
+            packets_ahead(lane.detect, lane.packets, i, n)
             capture.capture_ahead(&lane.packets[i])
             lane.now = <uint32_t>(lane.packets[i].time_ns // 1000000000)
             packet_judge(lane, &lane.packets[i])

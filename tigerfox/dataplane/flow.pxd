@@ -7,11 +7,14 @@ from tigerfox.dataplane.flowentry cimport (
     FLOW_DEAF, FLOW_ESTABLISHED, FLOW_FORGOTTEN, FLOW_IGNORED, FLOW_INSPECT, FLOW_MIDSTREAM, FLOW_NEW, FLOW_OPENED, FLOW_PASSED,
     FLOW_SEEN_CLIENT, FLOW_SEEN_SERVER, FLOW_SPLIT, FLOW_SYN_RECEIVED, FLOW_SYN_SENT, NO_SESSION, TO_CLIENT, TO_SERVER, Flow,
     FlowAge, FlowFlag, FlowSide, FlowState, TcpSide, flow_bit_clear, flow_bit_has, flow_established, seq_from)
-from tigerfox.dataplane.packet cimport Packet
+from tigerfox.dataplane.hashing cimport hash_ends
+from tigerfox.dataplane.packet cimport PACKET_BARE, PACKET_FRAGMENT, Packet
 from tigerfox.dataplane.shared cimport Region, SharedHeader
+from tigerfox.dataplane.tcp cimport PROTO_TCP
 
 cdef enum:
     FLOW_ORPHANS = 64            # sessions to be released that are remembered
+    FLOW_LINES = 4               # lines of a Flow that tracking a packet touches
 
 cdef struct FlowCounts:          # since the reader took them
     uint64_t created
@@ -58,11 +61,32 @@ cdef struct FlowTable:           # of one process: pointers into the region
 # second flow_track after it, or the next flow_expire.
 cdef Flow *flow_track(FlowTable *t, const Packet *p, FlowSide *side) noexcept nogil
 
-cdef inline void lines_prefetch(const Flow *f) noexcept nogil:
-    """What tracking touches behind a flow's first line."""
-    prefetch(<const char *>f + 64)
-    prefetch(<const char *>f + 128)
-    prefetch(<const char *>f + 192)
+cdef inline bint has_flow(const Packet *p) noexcept nogil:
+    if p.flow.version == 0 or p.flags & (PACKET_FRAGMENT | PACKET_BARE):
+        return False
+    return p.flow.proto != PROTO_TCP or p.payload_off >= p.l4_off + 20 and p.payload_off <= p.caplen
+
+# The flow that a link names: its number + 1; NULL: none.
+cdef inline Flow *linked(const FlowTable *t, uint32_t link) noexcept nogil:
+    return t.flows + (link - 1) if 0 < link <= t.capacity else NULL
+
+
+cdef inline void flow_near(const FlowTable *t, Packet *p) noexcept nogil:
+    """Before a packet is tracked: work its hash out, and ask memory for the head of its chain."""
+    p.flow_hash = 0
+    if has_flow(p):
+        p.flow_hash = hash_ends(<const uint8_t *>&p.flow, t.header.keys)
+        prefetch(&t.heads[p.flow_hash & t.mask])
+
+
+cdef inline const Flow *flow_nearer(const FlowTable *t, const Packet *p) noexcept nogil:
+    """Some time later: the first flow of the chain, nearly always the packet's own, which is asked for; NULL: none."""
+    cdef const Flow *f = linked(t, t.heads[p.flow_hash & t.mask]) if p.flow_hash else NULL
+    cdef int line
+    if f != NULL:
+        for line in range(FLOW_LINES):
+            prefetch(<const char *>f + 64 * line)
+    return f
 
 cdef bint flow_bit_set(FlowTable *t, Flow *f, uint32_t name) noexcept nogil   # False: no room, counted
 

@@ -28,7 +28,7 @@ from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
 from tigerfox.dataplane.atomic cimport fence_release
 from tigerfox.dataplane.hashing cimport hash_ends
-from tigerfox.dataplane.packet cimport PACKET_BARE, PACKET_FRAGMENT, VERDICT_UNSET, FlowTuple, Packet
+from tigerfox.dataplane.packet cimport VERDICT_UNSET, FlowTuple, Packet
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.reason cimport R_NONE
 from tigerfox.dataplane.shared cimport SHARED_FLOWS, Region, SharedHeader
@@ -54,10 +54,6 @@ TIMEOUTS[:] = [0, 60, 600, 60, 30, 300, 0]
 
 
 # Numbers, links and lists
-
-cdef inline Flow *linked(const FlowTable *t, uint32_t link) noexcept nogil:
-    return t.flows + (link - 1) if 0 < link <= t.capacity else NULL
-
 
 cdef inline uint32_t link_of(const FlowTable *t, const Flow *f) noexcept nogil:
     return flow_number(t, f) + 1
@@ -283,8 +279,6 @@ cdef inline bint is_answer(const FlowTuple *key, const FlowTuple *tuple) noexcep
 cdef inline Flow *flow_find(const FlowTable *t, const FlowTuple *key, uint64_t hashed, FlowSide *side) noexcept nogil:
     cdef Flow *f = linked(t, t.heads[hashed & t.mask])
     cdef uint32_t steps
-    if f != NULL:
-        lines_prefetch(f)
     for steps in range(<uint32_t>CHAIN_LIMIT):
         if f == NULL:
             return NULL
@@ -304,12 +298,6 @@ cdef inline bint flow_is_over(const Flow *f, uint64_t now_ns) noexcept nogil:
 
 
 # The stage
-
-cdef inline bint has_flow(const Packet *p) noexcept nogil:
-    if p.flow.version == 0 or p.flags & (PACKET_FRAGMENT | PACKET_BARE):
-        return False
-    return p.flow.proto != PROTO_TCP or p.payload_off >= p.l4_off + 20 and p.payload_off <= p.caplen
-
 
 cdef inline bint syn_begins(const Flow *f, const Packet *p) noexcept nogil:
     """Whether a SYN stands at the beginning of another connection."""
@@ -391,7 +379,7 @@ cdef Flow *flow_track(FlowTable *t, const Packet *p, FlowSide *side) noexcept no
     side[0] = TO_SERVER
     if not has_flow(p):
         return NULL
-    hashed = hash_ends(<const uint8_t *>&p.flow, t.header.keys)
+    hashed = p.flow_hash if p.flow_hash else hash_ends(<const uint8_t *>&p.flow, t.header.keys)
     f = flow_find(t, &p.flow, hashed, side)
     if f == NULL:
         f = flow_begin(t, p, hashed, side)

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
+from tigerfox.dataplane.ahead cimport packet_ahead
 from tigerfox.dataplane.blocks cimport BLOCK_NEVER, SCOPE_NONE, BlockScope, BlockTable, blocks_insert, blocks_lookup
 from tigerfox.dataplane.candidates cimport candidates_clear
 from tigerfox.dataplane.capture cimport Capture
@@ -14,11 +15,11 @@ from tigerfox.dataplane.flow cimport FlowCounts
 from tigerfox.dataplane.flowentry cimport Flow
 from tigerfox.dataplane.handover cimport Desk, Desks, HandoverBook, handover_note
 from tigerfox.dataplane.image cimport DIM_COUNT, INSPECTORS, NO_RULE, CompiledRules, Rule, RuleSet
-from tigerfox.dataplane.match cimport rules_match, rules_of_part
+from tigerfox.dataplane.match cimport rules_match, rules_near, rules_of_part
 from tigerfox.dataplane.packet cimport (
     PACKET_BARE, PACKET_FRAGMENT, PACKET_MATCHES, PACKET_PORTS, PACKET_TUNNEL, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_QUEUE,
     FlowTuple, Packet, Verdict)
-from tigerfox.dataplane.parse cimport parse_quoted
+from tigerfox.dataplane.parse cimport parse_packet, parse_quoted
 from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue, queue_mark, queue_verdict
 from tigerfox.dataplane.rates cimport RateTable
 from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, reach_silent
@@ -142,6 +143,18 @@ cdef inline void drop_follow(Lane *lane, const Layer *layer) noexcept nogil:
         sent = reply_send(&lane.replies, layer.packet, d.action, lane.now)
         lane.stats.rejected += sent > 0
         lane.stats.replies_failed += sent < 0
+
+
+# ---- reading
+
+
+cdef inline void packet_read(Lane *lane, Packet *p) noexcept nogil:
+    """Parse, and ask memory for what judging will look up."""
+    p.fault = R_NONE
+    if not p.flags & PACKET_BARE:
+        p.fault = <uint8_t>parse_packet(p)
+        rules_near(lane.rules, p)
+        packet_ahead(lane.detect, p)
 
 
 # ---- rules

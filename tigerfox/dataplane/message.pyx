@@ -40,10 +40,12 @@ from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, can
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport Bytes, view_bytes
+from tigerfox.dataplane.packet cimport payload_there
 from tigerfox.dataplane.scan cimport scan_looks, scan_view, traffic_of
 from tigerfox.dataplane.scene cimport *
 from tigerfox.dataplane.session cimport *
 from tigerfox.dataplane.stream cimport Stream, stream_at, stream_held_at
+from tigerfox.dataplane.tcp cimport TCP_SYN
 
 cdef enum:
     EITHER_SIDE = 2              # Inspection.side
@@ -351,10 +353,17 @@ cdef void app_run(Scene *s, const uint8_t *data, uint32_t n, bint ended, uint64_
         ssh_run(s, data, n)
 
 
+cdef inline const uint8_t *stream_bytes(const Scene *s, const Stream *stream, uint64_t at, uint32_t n) noexcept nogil:
+    """Bytes of the stream, where they are soonest read: those that are all of the packet's payload stand in it, too."""
+    if n == payload_there(s.p) and s.p.tcp_seq == stream.isn + 1 + <uint32_t>at and not s.p.tcp_flags & TCP_SYN:
+        return s.p.data + s.p.payload_off
+    return stream_at(stream, session_window(s.session, s.side), at)
+
+
 cdef void stream_read(Scene *s, bint ended) noexcept nogil:
     cdef Stream *stream = &s.session.streams[<int>s.side]
-    cdef uint8_t *window = session_window(s.session, s.side)
     cdef uint64_t fed = s.session.fed[<int>s.side]
+    cdef const uint8_t *data
     cdef uint32_t n
     cdef uint8_t was = s.session.app
     if s.session.app_done[<int>s.side] or fed > stream.end_at:
@@ -363,9 +372,10 @@ cdef void stream_read(Scene *s, bint ended) noexcept nogil:
         s.session.app_done[<int>s.side] = 1
         return
     n = <uint32_t>(stream.end_at - fed)
-    if app_known(s, stream_at(stream, window, fed), n):
+    data = stream_bytes(s, stream, fed, n)
+    if app_known(s, data, n):
         s.session.fed[<int>s.side] = stream.end_at
-        app_run(s, stream_at(stream, window, fed), n, ended, fed)
+        app_run(s, data, n, ended, fed)
         if was == APP_HTTP and s.session.app == APP_UNKNOWN:
             stream_read(s, ended)            # what is in the tunnel, if it has begun
     elif s.flow.app == APP_FAILED:

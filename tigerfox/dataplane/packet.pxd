@@ -74,6 +74,7 @@ cdef struct Packet:
     uint32_t ip_id               # parse: IPv4 identification, IPv6 fragment identification
     uint32_t inner_off           # parse: from data to the IP header inside the tunnel
     uint32_t inner_len           # parse: bytes of it by the outer lengths
+    uint64_t flow_hash           # ahead: of its ends, as the flow table hashes them; 0: not worked out
     uint16_t l4_off              # parse: from data to the transport header
     uint16_t tcp_window          # parse
     uint16_t tcp_flags           # parse: nine bits, NS included

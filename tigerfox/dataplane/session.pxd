@@ -55,6 +55,7 @@ cdef struct Session:             # plain data, at the start of its slot; its wor
     uint8_t spare
     uint32_t closed_seq[2]       # where
     uint64_t seen_ns             # Unix time of the last packet that was judged with it
+    uint8_t room[48]             # so that streams begin on a line
     Stream streams[2]
     Waiting stream_waiting[2]
     Message messages[2]
@@ -89,6 +90,10 @@ cdef struct Sessions:            # of one process: pointers into the region
 # The slot of a flow, taken when it has none; NULL where all are in use. session_of: NULL where it has none, or none any more.
 cdef Session *session_open(Sessions *t, Flow *f, uint32_t flow) noexcept nogil
 cdef Session *session_of(Sessions *t, const Flow *f) noexcept nogil
+
+# The slot of this number, whose ever it is; NULL where there is none.
+cdef inline Session *session_slot(const Sessions *t, uint32_t number) noexcept nogil:
+    return <Session *>(t.slots + <uint64_t>number * SESSION_SIZE) if number < t.capacity else NULL
 
 # Whether no slot is free. session_idle: one that was not used for a while and may give way; NULL where those looked at were.
 cdef inline bint session_full(const Sessions *t) noexcept nogil:

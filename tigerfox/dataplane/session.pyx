@@ -39,7 +39,7 @@ import os
 
 cdef enum:
     HEADER_BYTES = 4096          # SharedHeader and SessionState
-    LAYOUT = 2
+    LAYOUT = 3
     IDLE_NS = 2_000_000_000      # what is not used for so long may give way
 
 assert sizeof(Session) <= SESSION_STATE
@@ -50,11 +50,8 @@ cdef inline Session *slot_at(const Sessions *t, uint32_t number) noexcept nogil:
 
 
 cdef Session *session_of(Sessions *t, const Flow *f) noexcept nogil:
-    cdef Session *s
-    if f.session >= t.capacity:
-        return NULL
-    s = slot_at(t, f.session)
-    return s if s.flow_id == f.id else NULL
+    cdef Session *s = session_slot(t, f.session)
+    return s if s != NULL and s.flow_id == f.id else NULL
 
 
 cdef inline uint32_t slot_take(Sessions *t) noexcept nogil:
