@@ -33,6 +33,9 @@ cdef void candidate_fire(Scene *s, uint32_t number) noexcept nogil
 # Add the rules of the packet that nothing scans for and that look at this unit.
 cdef void pending_join(Detect *d, InspectUnit unit) noexcept nogil
 
+# A buffer of the HTTP message; of a buffer that is none, nothing.
+cdef bint http_fetch(Scene *s, uint8_t buffer, Bytes *out) noexcept nogil
+
 # Instance `index` of a buffer in the scene `who`; a BufferFetch.
 cdef bint scene_fetch(void *who, uint8_t buffer, uint32_t index, Bytes *out) noexcept nogil
 

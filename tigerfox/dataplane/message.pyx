@@ -35,7 +35,7 @@ from tigerfox.dataplane.app.ssh cimport ssh_feed, ssh_probe
 from tigerfox.dataplane.app.tls cimport tls_feed, tls_probe
 from tigerfox.dataplane.app.tlsstate cimport (
     TLS_ENCRYPTED, TLS_SEEN_CERTIFICATE, TLS_SEEN_CLIENT_HELLO, TLS_SEEN_SERVER_HELLO, TlsState)
-from tigerfox.dataplane.candidate cimport buffer_repeats, candidate_fire, candidate_holds, pending_join, scene_fetch
+from tigerfox.dataplane.candidate cimport buffer_repeats, candidate_fire, candidate_holds, http_fetch, pending_join, scene_fetch
 from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, candidates_sort
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER
 from tigerfox.dataplane.image cimport *
@@ -61,6 +61,13 @@ cdef inline void raw_scan(Detect *d, uint32_t view, uint32_t traffic, Bytes raw)
     scan_view(d.scanners, d.rules, view, traffic, raw.data, raw.n, &d.found)
 
 
+cdef inline bint first_fetch(Scene *s, uint8_t buffer, Bytes *out) noexcept nogil:
+    """The first instance of a buffer of the message at hand."""
+    if s.http == NULL or buffer_repeats(buffer):
+        return scene_fetch(s, buffer, 0, out)
+    return http_fetch(s, buffer, out)
+
+
 cdef void others_scan(Scene *s, uint32_t view, uint32_t traffic) noexcept nogil:
     """Scan all instances of a buffer but the first."""
     cdef Bytes raw
@@ -78,7 +85,7 @@ cdef void phase_scan(Scene *s, uint32_t phase, uint32_t skip) noexcept nogil:
     cdef uint32_t traffic = traffic_of(s.p.flow.proto, s.side)
     cdef Bytes raw
     while view < end:
-        if scan_looks(d.scanners, view[0], traffic) and scene_fetch(s, d.rules.views[view[0]].buffer, 0, &raw):
+        if scan_looks(d.scanners, view[0], traffic) and first_fetch(s, d.rules.views[view[0]].buffer, &raw):
             if skip < raw.n or not skip:
                 raw.data += skip
                 raw.n -= skip

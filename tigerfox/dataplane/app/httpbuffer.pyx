@@ -191,10 +191,6 @@ cdef uint32_t lines_put(HttpRun *r, HttpBuffer which, uint32_t at) noexcept nogi
     return at
 
 
-cdef inline bint pair_at(const uint8_t *head, uint32_t at, uint8_t a, uint8_t b) noexcept nogil:
-    return head[at] == a and head[at + 1] == b
-
-
 cdef uint32_t lines_plain(HttpRun *r) noexcept nogil:
     """The length of the fields where they stand in the head just as http.header has them; 0: they do not."""
     cdef HttpSide *s = r.side

@@ -5,9 +5,9 @@
 # Layout: raw lines from the bottom up, derived values from the top down (httpmessage.pxd). A field is four 16-bit
 #     numbers; a value that was folded, or joined from several fields of one name, lies in the derived part.
 #
-#     A field is plain that is there in one piece with the first byte behind it, which does not continue it, ends with CR LF
-#     and has a colon, a good name and no other byte below 14. Such fields, nearly all, are copied and looked at sixteen
-#     bytes at a time (fields_plain); what is made of them is what field_line would make.
+#     A line of fields is plain that is there in one piece, ends with CR LF, has no other byte below 14, and continues no
+#     field. Such lines, nearly all, are copied and looked at sixteen bytes at a time (fields_plain); what is made of them,
+#     and when, is what field_line would make.
 #
 # Invariants: a byte is looked at once, a table of HTTP_FIELDS bounds the search for a name. The result does not depend on how
 #     the bytes were cut: where a byte decides what the one before meant (CR), the line waits for it; where a line may
@@ -379,13 +379,15 @@ cdef inline bint head_ends(HttpRun *r) noexcept nogil:
     return True
 
 
-cdef uint32_t plain_copy(const uint8_t *from_, uint32_t left, uint8_t *to, uint32_t room, uint32_t *colon) noexcept nogil:
-    """A line and its first colon: its length without CR LF, copied from `left` bytes of input; 0: it is not plain."""
+cdef uint32_t plain_copy(const uint8_t *from_, uint32_t left, uint8_t *to, uint32_t *colon) noexcept nogil:
+    """A plain line and its first colon, copied from `left` bytes of input: its length without CR LF; 0: it is not plain."""
     cdef uint8_t last[WIDE]
     cdef uint32_t at = 0, bits
     cdef Wide some
     colon[0] = 0
-    while at < left and at + WIDE <= room:
+    if http_is_lws(from_[0]):
+        return 0
+    while at < left:
         if at + WIDE <= left:
             some = wide_load(from_ + at)
         else:
@@ -399,53 +401,69 @@ cdef uint32_t plain_copy(const uint8_t *from_, uint32_t left, uint8_t *to, uint3
         bits = wide_below(some, 14)
         if bits:
             at += wide_first(bits)
-            if at + 2 >= left or at + 2 > room or from_[at] != CR or from_[at + 1] != LF or colon[0] >= at or not colon[0]:
-                return 0
-            return 0 if http_is_lws(from_[at + 2]) or from_[at + 2] == 0 else at
+            colon[0] = colon[0] if colon[0] < at else 0
+            return at if at + 2 <= left and pair_at(from_, at, CR, LF) else 0
         at += WIDE
     return 0
 
 
-cdef bint field_plain(HttpRun *r, uint32_t colon, uint32_t n) noexcept nogil:
-    """A plain field of n bytes behind the head; False, and nothing is done, where its name is not good."""
-    cdef HttpSide *s = r.side
-    cdef const uint8_t *line = r.memory.head.data + s.head_len
-    cdef HttpName known = name_known(line, colon)
+cdef inline void plain_split(HttpRun *r, uint32_t off, uint32_t end, uint32_t colon) noexcept nogil:
+    """A field that is one plain line; `colon` is where its first one stands in the head, 0 where that is not known."""
+    cdef const uint8_t *head = r.memory.head.data
     cdef uint32_t value = colon + 1
-    if known == HTTP_NAME_OTHER and not name_good(line, colon):
-        return False
-    while value < n and line[value] == 32:
+    cdef HttpName known = name_known(head + off, colon - off) if colon else HTTP_NAME_OTHER
+    if known == HTTP_NAME_OTHER and not (colon and name_good(head + off, colon - off)):
+        field_split(r, off, end)
+        return
+    while value < end and head[value] == 32:
         value += 1
-    while s.direction == HTTP_REQUEST and n > value and line[n - 1] == 32:
-        n -= 1
-    field_add(r, known, s.head_len, s.head_len + colon, s.head_len + value, s.head_len + n)
-    return True
+    while r.side.direction == HTTP_REQUEST and end > value and head[end - 1] == 32:
+        end -= 1
+    field_add(r, known, off, colon, value, end)
+
+
+cdef inline void fields_kept(HttpRun *r, const uint8_t *pos, uint32_t off, uint32_t end, bint opened) noexcept nogil:
+    """Plain lines were taken up to `pos`; the last one stands from `off` to `end` and is an open field, or empty."""
+    cdef HttpSide *s = r.side
+    r.pos = pos
+    s.head_len = end + 2
+    s.lf = s.field_folded = 0
+    s.field_open = opened
+    s.field_off = off
+    s.field_end = end
+    s.line_off = s.head_len if opened else off
+    s.line_end = end
 
 
 cdef bint fields_plain(HttpRun *r) noexcept nogil:
-    """As many plain fields as follow; True behind the empty line that ends them."""
+    """As many plain fields as follow; True behind the empty line that ends them. The last one stays open, as after field_line."""
     cdef HttpSide *s = r.side
     cdef uint8_t *head = r.memory.head.data
-    cdef uint32_t n, colon
-    if s.head_len != s.line_off or s.cr or s.field_open:
+    cdef uint32_t at = s.head_len, off = s.field_off, end = s.field_end, room = s.head_top - at, left, n, colon = 0, found = 0
+    cdef const uint8_t *pos = r.pos
+    cdef bint opened = s.field_open, ended = False
+    if at != s.line_off or s.cr or opened and s.field_folded or room < WIDE:
         return False
-    while True:
-        if http_left(r) >= 2 and r.pos[0] == CR and r.pos[1] == LF and s.head_top - s.head_len >= 2:
-            n = 0
-        else:
-            n = plain_copy(r.pos, http_left(r), head + s.head_len, s.head_top - s.head_len, &colon)
-            if not n or not field_plain(r, colon, n):
-                return False
-        head[s.head_len + n] = CR
-        head[s.head_len + n + 1] = LF
-        s.line_off = s.head_len
-        s.head_len += n + 2
-        r.pos += n + 2
-        s.lf = 0
-        if not n:
-            s.line_end = s.line_off
-            return True
-        s.line_off = s.head_len
+    left = min(http_left(r), room - WIDE)        # what is copied beyond a line's end has room, too
+    while left >= 2 and not ended:
+        ended = pair_at(pos, 0, CR, LF)
+        n = 0 if ended else plain_copy(pos, left, head + at, &found)
+        if not ended and not n:
+            break
+        if opened:
+            plain_split(r, off, end, colon)
+        opened = not ended
+        off = at
+        end = at + n
+        colon = at + found if found else 0
+        head[end] = CR
+        head[end + 1] = LF
+        at = end + 2
+        pos += n + 2
+        left -= n + 2
+    if pos != r.pos:
+        fields_kept(r, pos, off, end, opened)
+    return ended
 
 
 cdef LineAnswer fields_take(HttpRun *r) noexcept nogil:

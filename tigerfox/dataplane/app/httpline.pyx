@@ -16,8 +16,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, strlen
 
 from tigerfox.dataplane.app.httpmessage cimport *
+from tigerfox.dataplane.wide cimport wide_below, wide_first, wide_load
 
 cdef enum:
+    WIDE = 16
     METHODS = 29
     METHOD_MAX = 16
     LOOK_LINE_MAX = 8192         # of a line that begins with no known method, to find its protocol
@@ -41,6 +43,8 @@ cdef bint line_is_blank(const uint8_t *line, uint32_t n) noexcept nogil:
 
 cdef LineLook status_look(const uint8_t *data, uint32_t n) noexcept nogil:
     cdef uint32_t at = 0, i
+    if n >= 4 and memcmp(data, b"HTTP", 4) == 0:
+        return LOOK_YES
     while at < n and (ascii_is_space(data[at]) or data[at] == 0):
         at += 1
     for i in range(min(n - at, <uint32_t>4)):
@@ -96,14 +100,28 @@ cdef inline uint32_t space_end(const uint8_t *head, uint32_t at, uint32_t end) n
     return at
 
 
-cdef inline uint32_t word_end(const uint8_t *head, uint32_t at, uint32_t end) noexcept nogil:
+cdef uint32_t word_end(const HttpRun *r, uint32_t at) noexcept nogil:
+    """The first white space from `at` on, or the line's end; what lies behind that in `head` is looked at, but does not count."""
+    cdef const uint8_t *head = r.memory.head.data
+    cdef uint32_t end = r.side.line_end, bits
+    while at < end and at + WIDE <= r.memory.head.size:
+        bits = wide_below(wide_load(head + at), 33)
+        while bits:
+            if at + wide_first(bits) >= end:
+                return end
+            if ascii_is_space(head[at + wide_first(bits)]):
+                return at + wide_first(bits)
+            bits &= bits - 1
+        at += WIDE
     while at < end and not ascii_is_space(head[at]):
         at += 1
-    return at
+    return min(at, end)
 
 
 cdef uint8_t version_read(const uint8_t *text, uint32_t n) noexcept nogil:
     """9, 10 or 11; 0 for any other version or text."""
+    if n == 8 and memcmp(text, b"HTTP/1.1", 8) == 0:
+        return 11
     if n != 8 or not http_same(text, b"http/", 5) or text[6] != 46:
         return 0
     if text[5] == 49 and 48 <= text[7] <= 49:
@@ -119,17 +137,16 @@ cdef uint8_t asked_read(const uint8_t *method, uint32_t n) noexcept nogil:
     return HTTP_ASKED_PLAIN
 
 
-cdef uint32_t target_end(HttpSide *s, const uint8_t *head, uint32_t at) noexcept nogil:
+cdef uint32_t target_end(HttpRun *r, uint32_t at) noexcept nogil:
     """A target ends at a space, in a line without one at any white space."""
-    cdef const uint8_t *space = <const uint8_t *>memchr(head + at, 32, s.line_end - at)
-    cdef uint32_t word = word_end(head, at, s.line_end)
-    if space == NULL:
-        if word < s.line_end:
-            http_event(s, HTTP_EV_LINE_ODD)
+    cdef const uint8_t *head = r.memory.head.data
+    cdef const uint8_t *space
+    cdef uint32_t word = word_end(r, at)
+    if word == r.side.line_end or head[word] == 32:
         return word
-    if head + word != space:
-        http_event(s, HTTP_EV_LINE_ODD)
-    return <uint32_t>(space - head)
+    http_event(r.side, HTTP_EV_LINE_ODD)
+    space = <const uint8_t *>memchr(head + word, 32, r.side.line_end - word)
+    return word if space == NULL else <uint32_t>(space - head)
 
 
 cdef void request_line_read(HttpRun *r) noexcept nogil:
@@ -137,7 +154,7 @@ cdef void request_line_read(HttpRun *r) noexcept nogil:
     cdef const uint8_t *head = r.memory.head.data
     cdef uint32_t at = space_end(head, s.line_off, s.line_end), end
     http_set(s, HTTP_BUF_LINE, s.line_off, s.line_end - s.line_off)
-    end = word_end(head, at, s.line_end)
+    end = word_end(r, at)
     if at != s.line_off or (end < s.line_end and head[end] != 32):
         http_event(s, HTTP_EV_LINE_ODD)
     http_set(s, HTTP_BUF_METHOD, at, end - at)
@@ -146,7 +163,7 @@ cdef void request_line_read(HttpRun *r) noexcept nogil:
     at = space_end(head, end, s.line_end)
     if at == s.line_end:
         return
-    end = target_end(s, head, at)
+    end = target_end(r, at)
     http_set(s, HTTP_BUF_URI_RAW, at, end - at)
     at = space_end(head, end, s.line_end)
     if at == s.line_end:
@@ -177,14 +194,14 @@ cdef void status_line_read(HttpRun *r) noexcept nogil:
     cdef HttpSide *s = r.side
     cdef const uint8_t *head = r.memory.head.data
     cdef uint32_t at = space_end(head, s.line_off, s.line_end)
-    cdef uint32_t end = word_end(head, at, s.line_end)
+    cdef uint32_t end = word_end(r, at)
     http_set(s, HTTP_BUF_LINE, s.line_off, s.line_end - s.line_off)
     http_set(s, HTTP_BUF_PROTOCOL, at, end - at)
     s.version = version_read(head + at, end - at)
     s.status = 0
     at = space_end(head, end, s.line_end)
     if at < s.line_end:
-        end = word_end(head, at, s.line_end)
+        end = word_end(r, at)
         http_set(s, HTTP_BUF_STAT_CODE, at, end - at)
         s.status = status_number(head + at, end - at)
         at = space_end(head, end, s.line_end)

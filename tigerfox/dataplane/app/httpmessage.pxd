@@ -248,6 +248,10 @@ cdef inline bint http_is_lws(uint8_t c) noexcept nogil:
     return c == 32 or c == 9
 
 
+cdef inline bint pair_at(const uint8_t *head, uint32_t at, uint8_t a, uint8_t b) noexcept nogil:
+    return head[at] == a and head[at + 1] == b
+
+
 cdef inline bint http_same(const uint8_t *a, const char *b, uint32_t n) noexcept nogil:
     """n bytes at a are the lower-case letters b, whatever their case."""
     cdef uint32_t i
