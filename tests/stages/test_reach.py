@@ -67,6 +67,40 @@ def test_answer(text, packet, state, silent):
     assert reach.silent(compiled(text.format(sid=1)), packet, state) is silent
 
 
+BACK = ipv4(6, tcp(80, 40000))
+
+REPLIES = [
+    ("the buffers of a request", 'drop http any any -> any any (http.uri; content:"/evil"; sid:{sid};)', True),
+    ("a request's side of a buffer of both", 'drop http any any -> any any (flow:to_server; http.header; content:"x"; sid:{sid};)', True),
+    ("a buffer of both", 'drop http any any -> any any (http.header; content:"x"; sid:{sid};)', False),
+    ("a buffer of responses", 'drop http any any -> any any (http.stat_code; content:"500"; sid:{sid};)', False),
+    ("what the client sends", 'drop tcp any any -> any any (flow:to_server; content:"x"; sid:{sid};)', True),
+    ("what the server sends", 'drop tcp any any -> any any (flow:to_client; content:"x"; sid:{sid};)', False),
+    ("what either sends", 'drop tcp any any -> any any (content:"x"; sid:{sid};)', False),
+    ("what goes to the server's port", 'drop tcp any any -> any 80 (content:"x"; sid:{sid};)', True),
+    ("what goes either way", 'drop tcp any any <> any 80 (content:"x"; sid:{sid};)', False),
+    ("what comes from the server's port", "alert tcp any 80 -> any any (flags:S; sid:{sid};)", False),
+    ("headers alone", "alert tcp any any -> any any (ttl:3; sid:{sid};)", False),
+    ("addresses alone", "alert ip any any -> any any (sid:{sid};)", False),
+    ("headers, to the server", "alert tcp any any -> any any (flow:established,to_server; ttl:3; sid:{sid};)", True),
+    ("a flow bit that a reply sets", "alert tcp any any -> any any (flow:to_client; flowbits:set,a; sid:{sid};)", False),
+    ("a protocol alone", "alert http any any -> any any (sid:{sid};)", False),
+    ("a hello", 'alert tls any any -> any any (tls.sni; content:"x"; sid:{sid};)', True),
+    ("a certificate", 'alert tls any any -> any any (tls.cert_subject; content:"x"; sid:{sid};)', False),
+    ("how much the client has sent", 'alert tcp any any -> any 80 (flow:to_server; stream_size:client,>,9; sid:{sid};)', True),
+    ("how much the server has sent", 'alert tcp any any -> any 80 (flow:to_server; stream_size:server,>,9; sid:{sid};)', False),
+    ("how much both have sent", 'alert tcp any any -> any 80 (flow:to_server; stream_size:either,>,9; sid:{sid};)', False),
+    ("how much another server has sent", 'alert tcp any any -> any 81 (flow:to_server; stream_size:server,>,9; sid:{sid};)', True),
+    ("replies that pass", "pass tcp any 80 -> any any (sid:{sid};)\nalert tcp any any -> any any (sid:99;)", True),
+]
+
+
+@pytest.mark.parametrize(("text", "silent"), [row[1:] for row in REPLIES], ids=[row[0] for row in REPLIES])
+def test_replies(text, silent):
+    """Whether replies can be left alone while requests are judged."""
+    assert reach.silent(compiled(text.format(sid=1)), BACK, "replies", "alone") is silent
+
+
 def test_rules_beyond_the_groups_are_never_forgotten():
     text = "\n".join(f"alert tcp any any -> any {1000 + n} (sid:{n + 1};)" for n in range(200))
     rules = compiled(text)

@@ -13,6 +13,8 @@ cdef enum ReachState:            # what is known of one direction of a connectio
     REACH_TLS_DEEP
     REACH_SSH_DEEP
     REACH_DEEP                   # beyond the depth, and no parser can begin with it any more
+    REACH_REPLIES                # it comes from the server of an open connection, whatever that speaks
+    REACH_ALONE                  # requests whose replies are not seen: which rules miss them
     REACH_STATES
     REACH_DECIDED = 254          # nothing can match: said of an earlier packet, under these rules
     REACH_NEVER = 255            # not to be asked: its packets have to be seen
@@ -45,6 +47,11 @@ cdef inline bint reach_silent(const Reach *r, const Packet *p, const uint32_t *k
     there &= r.sport[key[<int>DIM_SPORT]] & r.dport[key[<int>DIM_DPORT]]
     back &= r.sport[key[<int>DIM_DPORT]] & r.dport[key[<int>DIM_SPORT]]
     return groups_silent(r, there, state) and groups_silent(r, back, state_back)
+
+
+# Whether no rule reads a reply like this one, and none that can match the requests of its connection misses it.
+cdef inline bint reach_replies_silent(const Reach *r, const Packet *p, const uint32_t *key) noexcept nogil:
+    return reach_silent(r, p, key, REACH_REPLIES, REACH_ALONE)
 
 
 cdef class ReachHold:

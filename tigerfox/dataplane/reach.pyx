@@ -13,6 +13,9 @@ Layout
         REACH_TLS      it reads messages (the parsers are done), or its `app` does not admit TLS; REACH_SSH likewise
         ..._DEEP       besides: it reads the stream's payload and nothing of the packet's own
         REACH_DEEP     it reads messages, or the stream's payload and nothing of the packet's own
+        REACH_REPLIES  it is bound to what the client sends: by `flow`, or by the buffers of a request
+        REACH_ALONE    whatever else: it can, where it asks how much the server has sent, or has an inspector asked about the
+                       whole connection; no other rule on requests misses the replies
     Every other rule can: headers alone, flow bits, packet payload, rates. Conditions beyond the five fields (flags, TTL, sizes)
     are taken to hold.
 
@@ -33,13 +36,15 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from tigerfox.dataplane.image cimport (
     ACTION_PASS, APP_FAILED, APP_SSH, APP_TLS, DIM_COUNT, PAYLOAD_BOTH, PAYLOAD_PACKET, TRANSPORT_ICMP, UNIT_TRANSACTION,
-    Inspection, Rule, rule_inspection)
+    WANT_TO_SERVER, Inspection, Rule, rule_inspection)
 from tigerfox.dataplane.match cimport rules_match
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.reason cimport R_NONE
 
 cdef enum:
     SHARED_GROUP = REACH_GROUPS - 1
+    REQUEST_SIDE = 0             # Inspection.side
+    SIZE_OF_CLIENT = 0           # SizeStep.side
     PROTO_ICMP = 1
     PROTO_ICMPV6 = 58
 
@@ -74,11 +79,26 @@ cdef bint can_match(const Inspection *i, int state) noexcept nogil:
     """Whether a rule with this inspection (NULL: none) can match in a state."""
     if i == NULL or state == REACH_ANY:
         return True
+    if state == REACH_REPLIES:
+        return not (i.flow & WANT_TO_SERVER or i.unit == UNIT_TRANSACTION and i.side == REQUEST_SIDE)
     if i.unit == UNIT_TRANSACTION or state != REACH_DEEP and not admits(i, state_app(state)):
         return False
     if state < REACH_FAILED_DEEP:
         return True
     return i.part_count == 0 or i.payload == PAYLOAD_PACKET or i.payload == PAYLOAD_BOTH
+
+
+cdef bint misses_replies(const RuleSet *rs, uint32_t number) noexcept nogil:
+    """Whether a rule that matches requests needs to see the replies as well."""
+    cdef const Inspection *i = rule_inspection(rs, number)
+    cdef uint32_t n
+    if rs.rules[number].inspector and rs.rules[number].inspect_flow:
+        return True
+    if i != NULL:
+        for n in range(i.first_size, i.first_size + i.size_count):
+            if rs.size_steps[n].side != SIZE_OF_CLIENT:
+                return True
+    return False
 
 
 cdef inline bint group_is(const Group *g, const Rule *rule, bint passing) noexcept nogil:
@@ -160,9 +180,11 @@ cdef void rule_enter(Reach *r, const RuleSet *rs, uint32_t number, int group, bi
     if passing:
         r.passing |= bit
         return
-    for state in range(<int>REACH_STATES):
+    for state in range(<int>REACH_ALONE):
         if can_match(rule_inspection(rs, number), state):
             r.alive[state] |= bit
+    if misses_replies(rs, number):
+        r.alive[<int>REACH_ALONE] |= bit
 
 
 cdef void rules_group(Reach *r, const RuleSet *rs, Marked *m) noexcept nogil:
@@ -220,7 +242,8 @@ cdef class ReachHold:
 # Public API
 
 STATES = {"any": REACH_ANY, "failed": REACH_FAILED, "tls": REACH_TLS, "ssh": REACH_SSH, "failed_deep": REACH_FAILED_DEEP,
-          "tls_deep": REACH_TLS_DEEP, "ssh_deep": REACH_SSH_DEEP, "deep": REACH_DEEP}
+          "tls_deep": REACH_TLS_DEEP, "ssh_deep": REACH_SSH_DEEP, "deep": REACH_DEEP, "replies": REACH_REPLIES,
+          "alone": REACH_ALONE}
 
 
 def silent(CompiledRules compiled, const uint8_t[::1] packet, state="any", back=None):
