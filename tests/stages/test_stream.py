@@ -374,3 +374,102 @@ def test_a_successor_finds_a_stream_that_a_killed_worker_can_have_left():
                 reached = found["at"] + len(found["fresh"])
             connection.confirm(start + 700)
         assert reached == 130_200
+
+
+# Replies that are left to the kernel
+
+
+def unseen(sent=0, window=65535, isn=1000):
+    """A connection whose replies are not seen from here on, with so many bytes sent, and none of them known to be confirmed."""
+    link = Connection(isn, window=window)
+    link.probe.leave_replies()
+    assert sent == 0 or link.send(0, TEXT[:sent])["answer"] == "new"
+    return link
+
+
+def acks(link, ack, start, data=b"", window=65535):
+    """What the client sends while it confirms the server's bytes up to ``ack``, the first of them being 5001."""
+    return link.probe.take(link.ends.packet("c", "A", link.isn + 1 + start, ack, data, window=window))
+
+
+@pytest.mark.parametrize("isn", [1000, 2**32 - 100, 2**31 - 700])
+@pytest.mark.parametrize("window", [100, 1000, 65000])
+def test_what_a_server_may_have_offered_unseen_is_not_outside(isn, window):
+    """The last window that was seen is full; the server has read on and opened it."""
+    link = unseen(window, window, isn)
+    assert link.send(window, TEXT[window:window + 500])["answer"] == "new"
+    assert link.send(window + 600, TEXT[window + 600:window + 700])["answer"] == "waiting"
+    assert link.send(window + 500, TEXT[window + 500:window + 600])["fresh"] == TEXT[window + 500:window + 700]
+    assert link.send(window + 700 + 65536, b"x")["answer"] == "outside"
+
+
+def test_what_a_server_may_have_offered_does_not_grow_by_what_lies_beyond():
+    link = unseen(100)
+    assert link.send(100 + 65535, b"x" * 100)["answer"] in ("limit", "waiting")
+    assert link.send(100 + 65535 + 100, b"x")["answer"] == "outside"
+    assert Connection().send(65535 + 1, b"x")["answer"] == "outside"
+
+
+def test_where_replies_are_seen_the_window_is_the_last_one():
+    link = Connection(window=1000)
+    assert link.send(0, TEXT[:1000])["answer"] == "new"
+    assert link.send(1001, b"x")["answer"] == "outside"
+
+
+def test_what_may_have_been_confirmed_unseen_is_compared():
+    link = unseen(3000)
+    assert link.send(0, TEXT[:3000])["answer"] == "nothing"
+    assert link.all_of(other(0, 3000))[0] == "overlap"
+    assert link.all_of(other(2999, 3000))[0] == "overlap"        # no sign of life, as far as is known
+    assert link.all_of((1000, 2000), other(1500, 1501))[0] == "nothing overlap"
+    link.confirm(3000)
+    assert link.all_of(other(2999, 3000))[0] == "nothing"
+
+
+def test_what_is_no_longer_held_and_may_not_have_arrived_does_not_pass():
+    link = unseen()
+    for start in range(0, 90_000, 1000):
+        assert link.send(start, TEXT[start:start + 1000])["answer"] == "new"
+    assert link.send(0, TEXT[:1000])["answer"] == "unseen"
+    assert link.send(89_000, TEXT[89_000:90_000])["answer"] == "nothing"
+    link.confirm(90_000)
+    assert link.send(0, TEXT[:1000])["answer"] == "nothing"
+
+
+@pytest.mark.parametrize("step", [65535, 60_000])
+def test_a_client_that_confirms_four_gigabytes_unseen_is_heard(step):
+    """Sequence numbers of the server wrap, and are more than half way round from the last that were seen."""
+    link, at, place = unseen(), 5001, 0
+    for number in range(2**32 // step + 2):
+        at += step
+        found = acks(link, at, place, TEXT[place:place + 7] if number % 1000 == 0 else b"")
+        assert found["answer"] == ("new" if number % 1000 == 0 else "nothing")
+        place += len(found["fresh"])
+    server = link.probe.flow()["tcp"][1]
+    assert server["acked"] == server["high_seq"] == at % 2**32
+    assert link.probe.take(link.ends.packet("s", "A", at, link.isn + 1 + place, b"reply"))["side"] == 1
+    assert link.probe.flow()["tcp"][0]["acked"] == link.isn + 1 + place
+
+
+def test_a_confirmation_beyond_what_a_server_can_have_sent_does_not_count():
+    link = unseen()
+    assert acks(link, 5001 + 65535 + 1, 0, b"a")["answer"] == "new"               # one byte: is the window open again?
+    assert acks(link, 5001 + 2 * 65535 + 3, 1, b"b")["answer"] == "outside"
+    assert acks(link, 5001 + 2 * 65535 + 2, 1, b"b")["answer"] == "new"
+
+
+@pytest.mark.parametrize("seq, counts", [(5001, True), (5001 + 20_000, True), (5001 + 65536, True), (5001 + 65537, False), (5000, False)])
+def test_a_reset_counts_where_the_server_may_stand(seq, counts):
+    link = unseen(10)
+    acks(link, 5001, 10)
+    link.probe.take(link.ends.packet("s", "R", seq, 0))
+    assert (link.probe.flow()["state"] == "closed") is counts
+
+
+def test_fins_end_a_connection_whose_replies_were_left():
+    link = unseen(10)
+    link.probe.take(link.ends.packet("s", "FA", 5001 + 30_000, link.isn + 11))
+    assert link.probe.flow()["state"] == "closing"
+    link.probe.take(link.ends.packet("c", "FA", link.isn + 11, 5001 + 30_001))
+    link.probe.take(link.ends.packet("s", "A", 5001 + 30_001, link.isn + 12))
+    assert link.probe.flow()["state"] == "closed"

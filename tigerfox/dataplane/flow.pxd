@@ -5,8 +5,9 @@ from tigerfox.dataplane.atomic cimport prefetch
 from tigerfox.dataplane.flowentry cimport (
     AGE_COUNT, AGE_ESTABLISHED, AGE_NEW, AGE_TCP_CLOSED, AGE_TCP_ESTABLISHED, AGE_TCP_NEW, FLOW_BITS, FLOW_CLOSED, FLOW_CLOSING,
     FLOW_DEAF, FLOW_ESTABLISHED, FLOW_FORGOTTEN, FLOW_IGNORED, FLOW_INSPECT, FLOW_MIDSTREAM, FLOW_NEW, FLOW_OPENED, FLOW_PASSED,
-    FLOW_SEEN_CLIENT, FLOW_SEEN_SERVER, FLOW_SPLIT, FLOW_SYN_RECEIVED, FLOW_SYN_SENT, NO_SESSION, TO_CLIENT, TO_SERVER, Flow,
-    FlowAge, FlowFlag, FlowSide, FlowState, TcpSide, flow_bit_clear, flow_bit_has, flow_established, seq_from)
+    FLOW_REPLIES_AWAY, FLOW_REPLIES_LEFT, FLOW_SEEN_CLIENT, FLOW_SEEN_SERVER, FLOW_SPLIT, FLOW_SYN_RECEIVED, FLOW_SYN_SENT,
+    NO_SESSION, TO_CLIENT, TO_SERVER, Flow, FlowAge, FlowFlag, FlowSide, FlowState, TcpSide, flow_bit_clear, flow_bit_has,
+    flow_established, seq_from)
 from tigerfox.dataplane.hashing cimport hash_ends
 from tigerfox.dataplane.packet cimport PACKET_BARE, PACKET_FRAGMENT, Packet
 from tigerfox.dataplane.shared cimport Region, SharedHeader

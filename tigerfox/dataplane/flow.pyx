@@ -499,7 +499,7 @@ AGES = ("", "tcp_new", "tcp_established", "tcp_closed", "new", "established")
 STATES = ("new", "syn_sent", "syn_received", "established", "closing", "closed")
 FLAGS = {"seen_server": FLOW_SEEN_SERVER, "seen_client": FLOW_SEEN_CLIENT, "midstream": FLOW_MIDSTREAM, "inspect": FLOW_INSPECT,
          "deaf": FLOW_DEAF, "opened": FLOW_OPENED, "ignored": FLOW_IGNORED, "split": FLOW_SPLIT, "forgotten": FLOW_FORGOTTEN,
-         "passed": FLOW_PASSED}
+         "passed": FLOW_PASSED, "replies_left": FLOW_REPLIES_LEFT, "replies_away": FLOW_REPLIES_AWAY}
 DEFAULT_FLOWS = 65536
 
 

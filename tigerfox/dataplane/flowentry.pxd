@@ -27,6 +27,9 @@ cdef enum FlowFlag:
     FLOW_SPLIT = 256             # both ends sent a SYN without ACK
     FLOW_FORGOTTEN = 512         # its session gave way to another flow's: no payload of it passes any more
     FLOW_PASSED = 1024           # a pass rule of the generation in `bypassed` lets all of it through
+    FLOW_REPLIES_LEFT = 2048     # its replies were left to the kernel once: their stream is no longer followed, and `acked` and
+                                 # `edge` of the client may be older than what the server has said since
+    FLOW_REPLIES_AWAY = 4096     # they may pass there just now
 
 cdef enum FlowAge:               # the ageing lists; a flow is in one of them. 0: not in use
     AGE_TCP_NEW = 1

@@ -36,8 +36,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 from tigerfox.dataplane.atomic cimport fence_release
 from tigerfox.dataplane.flow cimport (
-    FLOW_DEAF, FLOW_IGNORED, FLOW_INSPECT, Flow, Flows, FlowSide, TcpSide, TO_SERVER,
-    flow_expire, flow_orphan, flow_track, seq_from)
+    FLOW_DEAF, FLOW_IGNORED, FLOW_INSPECT, FLOW_REPLIES_LEFT, Flow, Flows, FlowSide, TcpSide, TO_SERVER,
+    flow_at, flow_expire, flow_orphan, flow_track, seq_from)
 from tigerfox.dataplane.packet cimport VERDICT_UNSET, Packet, payload_there
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.shared cimport Region, SharedHeader
@@ -472,6 +472,10 @@ cdef class StreamProbe:
             "fresh": fresh[: stream_fresh(s)] if answer == STREAM_NEW else b"", "held": held[: s.end_at - stream_held_at(s)],
             "skipped": s.skipped, "lost": s.lost, "runs": sorted((s.runs[i].start, s.runs[i].end) for i in range(s.run_count)),
         }
+
+    def leave_replies(self):
+        """From now on replies may pass that are not taken here."""
+        flow_at(&self.flows.table, 0).flags |= FLOW_REPLIES_LEFT
 
     def flow(self):
         """The fields of the connection's flow, as of Flows.flow."""

@@ -17,6 +17,12 @@
 #     Bytes are accepted where the receiver may accept them, rather more: to take in too much costs nothing, for different
 #     bytes in the same place never pass; to take in too little would hide something. So a confirmation of bytes that were
 #     not seen, within the window, does not make the packet wrong (captures have gaps), but does not count.
+#     FLOW_REPLIES_LEFT: replies pass that are not seen. Then `acked` of the client is what the server has confirmed at least,
+#     never more: whoever asks what is confirmed may be told too little, so he keeps and compares more than he must, or refuses
+#     (STREAM_UNSEEN). `edge` is old likewise; a server can offer no more than its largest window behind what has reached it, and
+#     that is no more than `next_seq`. The client's confirmations say what the server has sent: within `edge`, and one byte
+#     beyond it, which a server sends to ask whether a closed window is open again. Should a client lie about it, replies that
+#     do come by seem old, and tell nothing: again too little.
 #
 # Who may write what: the worker of the flow.
 #
@@ -25,7 +31,8 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from tigerfox.dataplane.flowentry cimport (
     FLOW_CLOSED, FLOW_CLOSING, FLOW_ESTABLISHED, FLOW_IGNORED, FLOW_INSPECT, FLOW_MIDSTREAM, FLOW_NEW, FLOW_OPENED,
-    FLOW_OPENING, FLOW_SPLIT, FLOW_SYN_RECEIVED, FLOW_SYN_SENT, TO_CLIENT, TO_SERVER, Flow, FlowSide, TcpSide, seq_from)
+    FLOW_OPENING, FLOW_REPLIES_AWAY, FLOW_REPLIES_LEFT, FLOW_SPLIT, FLOW_SYN_RECEIVED, FLOW_SYN_SENT, TO_CLIENT, TO_SERVER,
+    Flow, FlowSide, TcpSide, seq_from)
 from tigerfox.dataplane.packet cimport Packet
 
 cdef enum:
@@ -157,6 +164,22 @@ cdef bint tcp_synack(Flow *f, TcpSide *me, TcpSide *peer, const Packet *p) noexc
     return f.state == FLOW_NEW or me.known and p.tcp_seq == me.isn
 
 
+cdef inline bint replies_unseen(const Flow *f, const TcpSide *server) noexcept nogil:
+    return f.flags & FLOW_REPLIES_LEFT and server == &f.tcp[<int>TO_CLIENT]
+
+
+cdef inline uint32_t unseen_to(const Flow *f, const TcpSide *me) noexcept nogil:
+    """Up to where a side can have sent, as far as it is known."""
+    return me.edge + 1 if replies_unseen(f, me) else me.high_seq
+
+
+cdef inline bint may_send(const Flow *f, const TcpSide *me, const TcpSide *peer, uint32_t at) noexcept nogil:
+    """Whether the other end may have offered to take bytes from here on."""
+    if seq_from(at, me.edge) <= 0:
+        return True
+    return replies_unseen(f, peer) and seq_from(at, me.next_seq + scaled(peer, TCP_MAX_WINDOW)) <= 0
+
+
 cdef bint tcp_reset(Flow *f, TcpSide *me, TcpSide *peer, const Packet *p) noexcept nogil:
     """A RST counts where the receiver may stand: from what it has confirmed to what it can have seen (RFC 5961, 3.2)."""
     cdef bint counts
@@ -165,13 +188,13 @@ cdef bint tcp_reset(Flow *f, TcpSide *me, TcpSide *peer, const Packet *p) noexce
     if not me.known:
         counts = p.tcp_flags & TCP_ACK and (acks_syn(peer, p.tcp_ack) or acks_pending(peer, p.tcp_ack))
     else:
-        counts = seq_from(p.tcp_seq, me.acked) >= 0 and seq_from(p.tcp_seq, me.high_seq) <= 0
+        counts = seq_from(p.tcp_seq, me.acked) >= 0 and seq_from(p.tcp_seq, unseen_to(f, me)) <= 0
     if counts:
         f.state = FLOW_CLOSED
     return counts
 
 
-cdef inline bint ack_take(TcpSide *me, TcpSide *peer, const Packet *p) noexcept nogil:
+cdef inline bint ack_take(const Flow *f, TcpSide *me, TcpSide *peer, const Packet *p) noexcept nogil:
     """A confirmation (RFC 5961, 5.2). One of bytes that were not seen, but may have been sent, does not count itself."""
     cdef uint32_t edge = p.tcp_ack + scaled(me, p.tcp_window)
     cdef int32_t ahead = seq_from(p.tcp_ack, peer.acked)
@@ -179,6 +202,8 @@ cdef inline bint ack_take(TcpSide *me, TcpSide *peer, const Packet *p) noexcept 
         return -ahead <= <int32_t>scaled(me, TCP_MAX_WINDOW)
     if seq_from(p.tcp_ack, peer.high_seq) <= 0:
         peer.acked = p.tcp_ack
+    elif replies_unseen(f, peer) and seq_from(p.tcp_ack, unseen_to(f, peer)) <= 0:
+        peer.high_seq = peer.acked = p.tcp_ack
     elif seq_from(p.tcp_ack, peer.edge) > 0:
         return False
     if seq_from(edge, peer.edge) > 0:
@@ -207,11 +232,11 @@ cdef inline bint tcp_segment(Flow *f, TcpSide *me, TcpSide *peer, const Packet *
         if not f.flags & FLOW_MIDSTREAM:
             return False
         side_begin(me, p.tcp_seq - 1, p.tcp_seq + (TCP_MAX_WINDOW << TCP_MAX_SCALE))
-    if seq_from(p.tcp_seq, me.edge) > 0:
+    if not may_send(f, me, peer, p.tcp_seq):
         return False
     if seq_from(end, me.acked) < 0:                           # sent again after it had arrived
         return True
-    if p.tcp_flags & TCP_ACK and peer.known and not ack_take(me, peer, p):
+    if p.tcp_flags & TCP_ACK and peer.known and not ack_take(f, me, peer, p):
         return False
     high_raise(me, end)
     if p.tcp_flags & TCP_FIN:
@@ -241,7 +266,7 @@ cdef void tcp_middle(Flow *f, TcpSide *me, TcpSide *peer, const Packet *p) noexc
     if p.tcp_flags & TCP_ACK:
         side_begin(peer, p.tcp_ack - 1, p.tcp_ack + (TCP_MAX_WINDOW << TCP_MAX_SCALE))
         peer.acked = p.tcp_ack
-    f.flags |= FLOW_INSPECT
+    f.flags |= FLOW_INSPECT | FLOW_REPLIES_AWAY               # nobody knows what was said of an earlier flow of it
     if not p.tcp_flags & TCP_SYN:
         f.state = FLOW_ESTABLISHED
         f.flags |= FLOW_OPENED
