@@ -282,7 +282,7 @@ class Netfilter:
     fanout: str = setting("balance", choice("balance", "flow", "cpu"), "how packets are dealt to the queues")
     mark_mask: str = setting("", text, 'fanout "flow": bits of the connection mark, "": 0x00ff0000; "none": a hash of ports')
     bypass: str = setting("on", choice("on", "off"), "leave to the kernel what no rule can match any more")
-    bypass_mark: str = setting("0x3000000", two_bits, "two bits of the connection mark; the lower one of the packet mark too")
+    bypass_mark: str = setting("0x3000000", two_bits, "two bits, of the connection mark and of the packet mark")
     skip_mark: str = setting("0x100000/0x100000", mark, 'mark of our replies, which are not queued')
     allow: tuple = setting((), words, 'TCP from and to these is never queued: "192.0.2.7:22", "[2001:db8::/32]:22"')
     loopback: bool = setting(False, flag, "hooks input and output: judge the interface lo as well")

@@ -23,8 +23,8 @@ it once. Each family changes in one transaction; when IPv6 fails, IPv4 is taken 
   --mark-mask MASK|none  --fanout flow: the bits of the connection mark that TigerFox may use (default 0x00ff0000).
                          Contiguous, room for the number of queues + 1. none: by a hash of addresses and ports instead
   --bypass-mark MASK     leave connections to the kernel of which TigerFox says that no rule can match them any more; MASK
-                         is two bits, 0x3000000 for instance: of the connection mark one for each direction, and the
-                         lower one of the packet mark, in packets that come back from a queue. All other bits stay
+                         is two bits, 0x3000000 for instance: of the connection mark one for each direction, and of the
+                         packet mark, in packets that come back from a queue. All other bits stay
   --fail open|closed     nobody listens on a queue: open lets packets pass (--queue-bypass), closed drops them (default)
   --skip-mark V/M        on output, packets of this machine with this mark are left out: TigerFox's own resets and ICMP
                          errors. Elsewhere the mark means nothing: a bit that somebody else sets is no way round the rules
@@ -57,12 +57,14 @@ do fragments that no connection tracking put together. What remains: rules of th
 see the mark; on --hook input there is no later hook, so the local socket sees it (tcp_fwmark_accept, SO_RCVMARK); on
 --hook output the packet is routed once more, as after any mark.
 
---bypass-mark: a packet that TigerFox sends back with the packet bit has been judged. NAME-B takes that bit away, sets the
-connection's bit of the packet's direction, and accepts; from then on NAME-K accepts TCP and UDP of that direction, and with both
-bits the first rules of NAME do, before all others and before the sets of --offload: who blocks a connection that was left takes
-its bits away, as TigerFox does. A SYN, and what connection tracking calls RELATED, takes both bits away: that is another
-connection, and has to be judged. Two instances need masks of their own. It turns connection tracking on, as every match of
-connections does.
+--bypass-mark: a packet that TigerFox sends back with a packet bit has been judged. NAME-B takes that bit away and accepts. With the
+lower one it sets the connection's bit of the packet's direction; from then on NAME-K accepts UDP of that direction, and TCP but for
+FIN and RST, which may end what the other direction is judged by. With both bits the first rules of NAME accept everything, before
+all others and before the sets of --offload: who blocks a connection that was left takes its bits away, as TigerFox does. With the
+upper packet bit NAME-B takes the connection's bits away: replies that were left alone are to be seen again. A SYN, and what
+connection tracking calls RELATED, takes them away too: that is another connection, and has to be judged. Whatever else sets one of
+the two packet bits lets packets pass unjudged. Two instances need masks of their own. It turns connection tracking on, as every
+match of connections does.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 missing privilege, program or kernel feature.
 HELP
@@ -154,8 +156,8 @@ check_bypass() {
         die 2 "--bypass-mark $BYPASS: use a mask of two bits, e.g. 0x3000000."
     case $MASK in '' | none) ;; *) [ $((BYPASS & MASK)) -eq 0 ] ;; esac ||
         die 2 "--bypass-mark $BYPASS: it shares bits with --mark-mask $MASK."
-    [ $((ORIGINAL & 0x5446ffff)) -eq 0 ] || [ "$FANOUT" != flow ] ||
-        die 2 "--bypass-mark $BYPASS: its lower bit is used by --fanout flow; choose one of 0xaba90000."
+    [ $((BYPASS & 0x5446ffff)) -eq 0 ] || [ "$FANOUT" != flow ] ||
+        die 2 "--bypass-mark $BYPASS: a bit of it is used by --fanout flow; choose two of 0xaba90000."
 }
 
 check_skip() {
@@ -271,22 +273,25 @@ deal_rules() { # connections that have a queue find it in NAME-Q; the others are
 bypass_rules() { # connections that are left to the kernel, and what comes back from a queue
     [ -n "$BYPASS" ] || return 0
     packet=$(printf '0x%x' "$ORIGINAL")
+    back=$(printf '0x%x' "$REPLY")
     both=$(printf '0x%x' "$((BYPASS))")
     left="-m connmark --mark $both/$both -m conntrack --ctstate ESTABLISHED -j ACCEPT"
     echo "-A $NAME -p tcp -m tcp ! --tcp-flags SYN SYN $left"
     echo "-A $NAME -p udp $left"
-    echo "-A $NAME -m mark --mark $packet/$packet -j $NAME-B"
+    echo "-A $NAME -m mark ! --mark 0x0/$both -j $NAME-B"
     echo "-A $NAME -m connmark ! --mark 0x0/$both -j $NAME-K"
-    echo "-A $NAME-B -j MARK --set-xmark 0x0/$packet"
+    echo "-A $NAME-B -m mark --mark $back/$back -m conntrack ! --ctstate INVALID,UNTRACKED -j CONNMARK --set-xmark 0x0/$both"
     echo "-A $NAME-K -p tcp -m tcp --tcp-flags SYN SYN -j CONNMARK --set-xmark 0x0/$both"
     echo "-A $NAME-K -m conntrack --ctstate RELATED -j CONNMARK --set-xmark 0x0/$both"
     for direction in ORIGINAL REPLY; do
-        [ $direction = ORIGINAL ] && bit=$packet || bit=$(printf '0x%x' "$REPLY")
-        echo "-A $NAME-B -m conntrack --ctstate NEW,ESTABLISHED --ctdir $direction -j CONNMARK --set-xmark $bit/$bit"
-        for protocol in tcp udp; do
+        [ $direction = ORIGINAL ] && bit=$packet || bit=$back
+        echo "-A $NAME-B -m mark --mark $packet/$packet -m conntrack --ctstate NEW,ESTABLISHED --ctdir $direction" \
+            "-j CONNMARK --set-xmark $bit/$bit"
+        for protocol in 'tcp -m tcp --tcp-flags FIN,RST NONE' udp; do
             echo "-A $NAME-K -p $protocol -m connmark --mark $bit/$bit -m conntrack --ctdir $direction -j ACCEPT"
         done
     done
+    echo "-A $NAME-B -j MARK --set-xmark 0x0/$both"
     echo "-A $NAME-B -j ACCEPT"
 }
 
