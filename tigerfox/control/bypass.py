@@ -1,8 +1,9 @@
 """Connections left to the kernel, and when they are taken back: new rules, or a block that holds for them.
 
-A worker says of a connection that no rule can match it any more; the chain keeps that in two bits of its mark. Here those bits
-are cleared: of all when every worker has taken up other rules (what an old rule set said is not to hold under a new one), of
-those that are blocked when the block table has grown, and of all before the first packet and after the last.
+A worker says of a connection, or of its replies alone, that no rule can match them any more; the chain keeps that in two bits of
+its mark, one for each direction, and takes them away where the worker asks for that. Here those bits are cleared: of all when every
+worker has taken up other rules (what an old rule set said is not to hold under a new one), of those that are blocked when the
+block table has grown, and of all before the first packet and after the last.
 """
 
 import time
@@ -25,9 +26,9 @@ class Bypass:
         self._not_before = 0.0
 
     @property
-    def bit(self):
-        """The bit of the packet mark by which a worker sends a packet back to the chain; 0: none is."""
-        return self._mask & -self._mask
+    def mask(self):
+        """The two bits of the packet mark by which a worker sends a packet back to the chain; 0: none is."""
+        return self._mask
 
     def begin(self):
         """Clear what an earlier instance left; returns whether this kernel can do it."""

@@ -39,7 +39,7 @@ class Job:
     replies: object
     failure: object
     depth: int
-    bypass_bit: int
+    bypass_mark: int
     rules: object
     copy_range: int
     settle_to: int

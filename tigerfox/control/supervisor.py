@@ -121,7 +121,7 @@ class Supervisor:
         self._begin_bypass()
         pinning.pin_self(plan.housekeeping if self.config.cpu.pin != "none" else None)
         shared = {"blocks": self.blocks, "rates": self.rates, "control": self.control, "replies": self.replies,
-                  "failure": self.config.failure, "depth": self.config.flows.depth, "bypass_bit": self.bypass.bit,
+                  "failure": self.config.failure, "depth": self.config.flows.depth, "bypass_mark": self.bypass.mask,
                   "book": self.inspecting.book}
         self.crew = Crew(self.seats, shared, user, self.log, self.forget)
         self.scribe = Scribe(self.config.eve, self.instance, self.seats, self.log, self._forget_all, plan.housekeeping)

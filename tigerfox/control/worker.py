@@ -34,7 +34,7 @@ def run(job):
 def _turn(job):
     worker = _fast.Worker(job.queue.fileno(), job.number, job.copy_range, job.page, job.blocks, job.rates, job.rules,
                           policies(job.failure), job.replies, job.control, Detection(job.flows, job.sessions, job.depth),
-                          job.bypass_bit, job.book)
+                          job.bypass_mark, job.book)
     job.page.begin(os.getpid(), job.cpu, time.time_ns())
     settle_to = job.settle_to
     while True:

@@ -18,6 +18,12 @@ cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept no
 # left before.
 cdef bint detect_bypass(Detect *d) noexcept nogil
 
+# Of the packet inspected last, which passes: whether its connection allows that its replies, of which it is one, are left to the
+# kernel; and do so. detect_leave answers whether it is the first time. detect_returns: they are to be seen again.
+cdef bint detect_lets_replies(Detect *d, const Packet *p) noexcept nogil
+cdef bint detect_leave_replies(Detect *d) noexcept nogil
+cdef bint detect_returns(Detect *d, const Packet *p) noexcept nogil
+
 # A pass rule decided on the packet inspected last, and on the rest of its flow, which is not looked into again.
 cdef void detect_pass(Detect *d) noexcept nogil
 

@@ -15,6 +15,12 @@ Invariants
     stays with the stream until its place has left the chunk. No byte passes that was not taken into its stream or judged
     by itself: what the stream refuses has a reason of its own, and a policy.
 
+    Replies that no rule reads are left to the kernel, where the reading of requests does not depend on them: HTTP without CONNECT
+    or 101, what is none of the protocols read here, and TLS and SSH behind their beginnings. Their own stream is given up for good.
+    What the client sends is followed as ever, by confirmations that may be old (tcp.pyx), so replies are asked back before
+    that refuses anything: with RECALL bytes that are not known to be confirmed, fewer than STREAM_UNACKED, from which on
+    some are let go of; with a gap; with bytes sent again; and at the connection's end.
+
 Who may write what
     The worker: its flows, sessions, Detect, and the packet's matches.
 
@@ -26,6 +32,8 @@ What happens when full or broken
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from tigerfox.dataplane.app.http cimport http_forget
+from tigerfox.dataplane.app.httpmessage cimport HTTP_PROGRESS_HEAD, HTTP_RESPONSE, HttpSide
 from tigerfox.dataplane.candidate cimport candidate_fire, candidate_holds, pending_join
 from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, candidates_sort
 from tigerfox.dataplane.flow cimport *
@@ -34,20 +42,22 @@ from tigerfox.dataplane.inspect cimport Bytes
 from tigerfox.dataplane.message cimport datagram_read, stream_read
 from tigerfox.dataplane.packet cimport PACKET_MATCHES, PACKET_PASSED, PACKET_PORTS, PACKET_STREAMED, Packet, payload_there
 from tigerfox.dataplane.reach cimport (
-    REACH_ANY, REACH_DECIDED, REACH_DEEP, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_SSH, REACH_SSH_DEEP, REACH_TLS,
-    REACH_TLS_DEEP)
+    REACH_ANY, REACH_DECIDED, REACH_DEEP, REACH_FAILED, REACH_FAILED_DEEP, REACH_NEVER, REACH_REPLIES, REACH_SSH, REACH_SSH_DEEP,
+    REACH_TLS, REACH_TLS_DEEP)
 from tigerfox.dataplane.reason cimport (
-    R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_SESSIONS, R_STREAM_UNSEEN, R_STREAM_URGENT)
+    R_HTTP_CONNECT_UNSEEN, R_NONE, R_STREAM_LIMIT, R_STREAM_OUTSIDE, R_STREAM_OVERLAP, R_STREAM_SESSIONS,
+    R_STREAM_UNSEEN, R_STREAM_URGENT)
 from tigerfox.dataplane.scan cimport scan_view, traffic_of
 from tigerfox.dataplane.scene cimport *
 from tigerfox.dataplane.session cimport *
 from tigerfox.dataplane.stream cimport *
-from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_SYN, TCP_URG
+from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG
 
 cdef enum:
     PROTO_UDP = 17
     CHUNK = 2560                 # Suricata: stream.reassembly.toserver-chunk-size, toclient-chunk-size
     TIDY_FLOWS = 8               # flows looked at in one call of detect_tidy
+    RECALL = 16384               # bytes of requests not known to be confirmed with which replies are asked back
 
 # Payload
 
@@ -232,8 +242,10 @@ cdef inline bint urgent_hides(const Scene *s) noexcept nogil:
     return s.flow.app > APP_FAILED or not s.flow.app_tried[<int>s.side]
 
 
-cdef inline bint side_over(const TcpSide *side) noexcept nogil:
-    return side.fin and side.next_seq == side.fin_seq and seq_from(side.acked, side.fin_seq) > 0
+cdef inline bint side_over(const Flow *f, FlowSide number) noexcept nogil:
+    cdef const TcpSide *side = &f.tcp[<int>number]
+    cdef bint read = side.next_seq == side.fin_seq or f.flags & FLOW_REPLIES_LEFT and number == TO_CLIENT
+    return side.fin and read and seq_from(side.acked, side.fin_seq) > 0
 
 
 cdef inline bint connection_over(const Flow *f) noexcept nogil:
@@ -241,7 +253,18 @@ cdef inline bint connection_over(const Flow *f) noexcept nogil:
 
     A slot that is given back here is the next one to be taken, and still in the cache.
     """
-    return f.state == FLOW_CLOSED and side_over(&f.tcp[0]) and side_over(&f.tcp[1])
+    return f.state == FLOW_CLOSED and side_over(f, TO_SERVER) and side_over(f, TO_CLIENT)
+
+
+cdef inline void connection_end(Scene *s) noexcept nogil:
+    if connection_over(s.flow):
+        session_forsake(s.d.sessions, s.flow, FLOW_DEAF)
+        s.session = NULL
+
+
+cdef inline bint connect_unseen(const Scene *s) noexcept nogil:
+    """Whether CONNECT came where the replies were left: they would tell what the bytes behind it are."""
+    return s.flow.flags & FLOW_REPLIES_LEFT and (s.session.http.connected or s.session.tunnels)
 
 
 cdef inline bint closed_before(const Scene *s, const Bytes *own) noexcept nogil:
@@ -260,6 +283,7 @@ cdef Reason segment_refuse(Scene *s, const Bytes *own, Reason why) noexcept nogi
 cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
     cdef StreamAnswer answer = STREAM_UNKNOWN
     cdef Stream *stream
+    cdef Reason why
     if urgent_hides(s):
         return segment_refuse(s, own, R_STREAM_URGENT)
     s.session = session_find(s, own)
@@ -268,9 +292,15 @@ cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
             s.d.counts.unfollowed += 1
         payload_of_packet(s, own, False)
         return R_STREAM_SESSIONS if s.refused else R_NONE
+    if s.flow.flags & FLOW_REPLIES_LEFT and s.side == TO_CLIENT:
+        payload_of_packet(s, own, False)
+        connection_end(s)
+        return R_NONE
     s.session.seen_ns = s.flow.last_ns
     if closed_before(s, own):
         return segment_refuse(s, own, R_STREAM_OUTSIDE)
+    if own.n and connect_unseen(s):
+        return segment_refuse(s, own, R_HTTP_CONNECT_UNSEEN)
     session_begin(s.d.sessions, s.session)
     stream = &s.session.streams[<int>s.side]
     answer = stream_take(stream, session_window(s.session, s.side), s.flow, s.side, s.p, s.d.depth)
@@ -283,13 +313,12 @@ cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
     else:
         payload_of_packet(s, own, answer <= STREAM_WAITING)
     session_end(s.d.sessions)
-    if connection_over(s.flow):
-        session_forsake(s.d.sessions, s.flow, FLOW_DEAF)
-        s.session = NULL
-    if own.n == 0 or stream_reason(answer) == R_NONE:
+    why = R_HTTP_CONNECT_UNSEEN if connect_unseen(s) else stream_reason(answer)
+    connection_end(s)
+    if own.n == 0 or why == R_NONE:
         return R_NONE
     s.d.counts.streams_refused += 1
-    return stream_reason(answer)
+    return why
 
 # A packet
 
@@ -326,7 +355,9 @@ cdef uint8_t direction_reach(const Flow *f, const Session *s, int side) noexcept
         return REACH_TLS_DEEP if deep else REACH_TLS
     if f.app == APP_SSH and parsers_done(s):
         return REACH_SSH_DEEP if deep else REACH_SSH
-    return REACH_DEEP if deep and (s.app_done[side] or s.fed[side] < stream_held_at(stream)) else REACH_ANY
+    if deep and (s.app_done[side] or s.fed[side] < stream_held_at(stream)):
+        return REACH_DEEP
+    return REACH_REPLIES if side == TO_CLIENT and not f.flags & FLOW_MIDSTREAM else REACH_ANY
 
 
 cdef uint8_t reach_of(const Scene *s) noexcept nogil:
@@ -394,6 +425,73 @@ cdef bint detect_bypass(Detect *d) noexcept nogil:
     return True
 
 
+# Replies alone
+
+
+cdef inline bint requests_known(const Flow *f) noexcept nogil:
+    """Whether all that the client has sent was inspected, and almost all of it is known to have arrived."""
+    cdef const TcpSide *client = &f.tcp[<int>TO_SERVER]
+    return client.high_seq == client.next_seq and seq_from(client.next_seq, client.acked) <= RECALL
+
+
+cdef inline bint head_known(const Session *s) noexcept nogil:
+    """Whether the head of the reply under way, if it is read at all, was whole and no 1xx, which may be 101 or come before it."""
+    cdef const HttpSide *reply = &s.http.side[<int>TO_CLIENT]
+    return s.app_done[<int>TO_CLIENT] or reply.progress >= HTTP_PROGRESS_HEAD and reply.status >= 200
+
+
+cdef inline bint replies_unneeded(const Flow *f, const Session *s) noexcept nogil:
+    """Whether requests are read the same without replies."""
+    if f.app == APP_HTTP:
+        return s.app == APP_HTTP and not (s.http.upgraded or s.http.connected or s.tunnels) and head_known(s)
+    return f.app == APP_FAILED or (f.app == APP_TLS or f.app == APP_SSH) and parsers_done(s)
+
+
+cdef bint detect_lets_replies(Detect *d, const Packet *p) noexcept nogil:
+    cdef Flow *f = d.flow
+    cdef Session *s
+    if d.side != TO_CLIENT or p.tcp_flags & (TCP_FIN | TCP_RST) or f.state != FLOW_ESTABLISHED or f.inspector:
+        return False
+    if f.flags & (FLOW_OPENED | FLOW_INSPECT | FLOW_DEAF | FLOW_FORGOTTEN | FLOW_MIDSTREAM | FLOW_IGNORED | FLOW_SPLIT) \
+            != FLOW_OPENED | FLOW_INSPECT or not requests_known(f):
+        return False
+    s = session_of(d.sessions, f)
+    return s != NULL and not s.broken and replies_unneeded(f, s)
+
+
+cdef bint detect_leave_replies(Detect *d) noexcept nogil:
+    cdef Flow *f = d.flow
+    cdef Session *s = session_of(d.sessions, f)
+    f.flags |= FLOW_REPLIES_AWAY
+    if f.flags & FLOW_REPLIES_LEFT or s == NULL:
+        return False
+    session_begin(d.sessions, s)
+    f.flags |= FLOW_REPLIES_LEFT
+    s.app_done[<int>TO_CLIENT] = 1
+    s.stream_waiting[<int>TO_CLIENT].count = s.messages[<int>TO_CLIENT].waiting.count = 0
+    if s.app == APP_HTTP:
+        http_forget(&s.http, HTTP_RESPONSE, d.sessions.pool)
+    session_end(d.sessions)
+    return True
+
+
+cdef bint detect_returns(Detect *d, const Packet *p) noexcept nogil:
+    """A reply that is not left says by itself that they are back; what the client sends asks until one comes."""
+    cdef Flow *f = d.flow
+    cdef const Session *s
+    if not f.flags & (FLOW_REPLIES_LEFT | FLOW_REPLIES_AWAY):
+        return False
+    if d.side == TO_CLIENT:
+        if not f.flags & FLOW_REPLIES_AWAY or p.tcp_flags & (TCP_FIN | TCP_RST):
+            return False
+        f.flags &= ~FLOW_REPLIES_AWAY
+        return True
+    s = session_of(d.sessions, f)
+    if f.flags & FLOW_REPLIES_AWAY and (s == NULL or f.state != FLOW_ESTABLISHED or not requests_known(f)):
+        return True
+    return s != NULL and p.payload_len and not s.streams[<int>TO_SERVER].offered and not s.streams[<int>TO_SERVER].skipped
+
+
 cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept nogil:
     cdef Scene s                 # its buffers are set with what they belong to
     cdef Reason found
@@ -448,6 +546,8 @@ cdef int sessions_sweep(FlowTable *flows, Sessions *sessions) except -1:
         f = flow_at(flows, i)
         if f != NULL and session_of(sessions, f) != NULL and f.session < touched:
             owned[f.session] = 1
+        if f != NULL and f.flags & FLOW_REPLIES_LEFT:            # whether the predecessor's answers went out is not known
+            f.flags |= FLOW_REPLIES_AWAY
     for i in range(touched):
         if not owned[i]:
             session_release(sessions, i)

@@ -9,7 +9,8 @@ from tigerfox.dataplane.capture cimport Capture
 from tigerfox.dataplane.control cimport ControlPage
 from tigerfox.dataplane.defrag cimport (
     Defrag, DefragCounts, Piece, Reassembly, Tracker, defrag_add, defrag_refuse, defrag_release, defrag_whole)
-from tigerfox.dataplane.detect cimport Detection, detect_bypass, detect_packet, detect_pass, detect_tidy
+from tigerfox.dataplane.detect cimport (
+    Detection, detect_bypass, detect_leave_replies, detect_lets_replies, detect_packet, detect_pass, detect_returns, detect_tidy)
 from tigerfox.dataplane.events cimport EVENT_ALERT, EVENT_DROP, EventRing, event_push
 from tigerfox.dataplane.flow cimport FlowCounts
 from tigerfox.dataplane.flowentry cimport Flow
@@ -22,7 +23,7 @@ from tigerfox.dataplane.packet cimport (
 from tigerfox.dataplane.parse cimport parse_packet, parse_quoted
 from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue, queue_mark, queue_verdict
 from tigerfox.dataplane.rates cimport RateTable
-from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, reach_silent
+from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, reach_replies_silent, reach_silent
 from tigerfox.dataplane.reason cimport (
     CLASS_MALFORMED, CLASS_PASS, CLASS_STOP, CLASS_UNPARSED, R_BLOCKED_CONNECTION, R_BLOCKED_PAIR, R_BLOCKED_SOURCE,
     R_FRAG_DROPPED, R_NO_VERDICT, R_NONE, R_REJECT, Reason, ReasonClass, reason_class)
@@ -82,6 +83,7 @@ cdef struct Lane:                # its worker only
     Packet inner_packet
     Reach *reach                 # changed with rules
     uint32_t bypass_bit          # of the packet mark; 0: no connection is left to the kernel
+    uint32_t return_bit          # of it: what was left is to come back; 0 likewise
     bint pieces                  # a layer has a fragment that a verdict must be told
     Layer outer
     Layer inner
@@ -240,16 +242,44 @@ cdef inline bint packet_plain(const Lane *lane, const Packet *p) noexcept nogil:
     return p.flow.proto == PROTO_UDP or p.flow.proto == PROTO_TCP and not p.tcp_flags & TCP_SYN
 
 
-cdef inline bint bypass_begins(Lane *lane, const Packet *p, uint32_t mark) noexcept nogil:
-    """Whether no rule can match the connection of a packet that was accepted; counts it. A packet that has the bit came back."""
-    cdef int state = lane.detect.reach, back = lane.detect.reach_back
-    if not lane.bypass_bit or state == REACH_NEVER or p.verdict != VERDICT_ACCEPT or mark & lane.bypass_bit:
-        return False
-    if not packet_plain(lane, p) or state != REACH_DECIDED and not reach_silent(lane.reach, p, lane.outer.key, state, back):
+cdef inline bint bypass_begins(Lane *lane, const Packet *p) noexcept nogil:
+    """Whether no rule can match the connection of a packet that was accepted; counts it."""
+    cdef int state = lane.detect.reach
+    if state != REACH_DECIDED and not reach_silent(lane.reach, p, lane.outer.key, state, lane.detect.reach_back):
         return False
     lane.stats.bypassed_flows += detect_bypass(lane.detect)
     lane.stats.bypass_marks += 1
     return True
+
+
+cdef inline bint replies_begin(Lane *lane, const Packet *p) noexcept nogil:
+    """Whether a packet is a reply that no rule reads, of a connection that is read without replies; counts it."""
+    if not detect_lets_replies(lane.detect, p) or not reach_replies_silent(lane.reach, p, lane.outer.key):
+        return False
+    lane.stats.replies_left += detect_leave_replies(lane.detect)
+    lane.stats.bypass_marks += 1
+    return True
+
+
+cdef inline uint32_t packet_bits(Lane *lane, const Packet *p, uint32_t mark) noexcept nogil:
+    """The bits of the packet mark by which the chain is told to leave something to the kernel, or to take it back; 0: none.
+
+    A packet that has one of them came back.
+    """
+    if not lane.bypass_bit or lane.detect.reach == REACH_NEVER or p.verdict != VERDICT_ACCEPT:
+        return 0
+    if mark & (lane.bypass_bit | lane.return_bit) or not packet_plain(lane, p):
+        return 0
+    if bypass_begins(lane, p):
+        return lane.bypass_bit
+    if lane.detect.flow == NULL or p.flow.proto != PROTO_TCP:
+        return 0
+    if replies_begin(lane, p):
+        return lane.bypass_bit
+    if not detect_returns(lane.detect, p):
+        return 0
+    lane.stats.replies_taken_back += 1
+    return lane.return_bit
 
 
 # ---- Python inspectors
@@ -276,8 +306,9 @@ cdef inline void packet_hand_over(Lane *lane, Packet *p) noexcept nogil:
 
 cdef inline void packet_answer(Lane *lane, Queue *q, const Packet *p, uint32_t mark) noexcept nogil:
     """What the kernel is told."""
-    if bypass_begins(lane, p, mark):
-        queue_mark(q, <uint32_t>p.number, mark | lane.bypass_bit)
+    cdef uint32_t bits = packet_bits(lane, p, mark)
+    if bits:
+        queue_mark(q, <uint32_t>p.number, mark | bits)
     else:
         queue_verdict(q, <uint32_t>p.number, p.handover if p.verdict == VERDICT_QUEUE else p.verdict)
 

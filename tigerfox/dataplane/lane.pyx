@@ -60,15 +60,16 @@ cdef class LaneHold:
     """``policies`` maps ``malformed``, ``unparsed`` and ``no_verdict`` to ``"accept"`` or ``"drop"``.
 
     ``replies`` are the descriptors of reply.open_reply_sockets, (-1, -1) for none. ``detection``: flows and sessions of the queue;
-    None makes small ones of its own. ``book``: the Python inspectors that rules may name. ``bypass_bit``: see LiveLane.
+    None makes small ones of its own. ``book``: the Python inspectors that rules may name. ``bypass_mark``: see LiveLane.
     Raises ConfigError.
     """
 
     def __init__(self, WorkerPage page not None, Blocks blocks not None, Rates rates not None,
                  CompiledRules rules not None, policies, replies=(-1, -1), Detection detection=None, HandoverBook book=None,
-                 uint32_t bypass_bit=0):
+                 uint32_t bypass_mark=0):
         memset(&self.lane, 0, sizeof(Lane))
-        self.lane.bypass_bit = bypass_bit
+        self.lane.bypass_bit = bypass_mark & -bypass_mark
+        self.lane.return_bit = bypass_mark ^ self.lane.bypass_bit
         self.tables = (page, blocks, rates)
         self.lane.blocks = &blocks.table
         self.lane.rates = &rates.table
@@ -109,19 +110,19 @@ cdef class LaneHold:
 
 cdef class LiveLane(LaneHold):
     """The lane of a queue: its netlink socket, number and copy range in bytes, tables and policies (LaneHold), the
-    control page. ``bypass_bit`` of the packet mark sends a connection that no rule can match any more back to the chain
-    (up.sh --bypass-mark); 0: none.
+    control page. By the lower bit of ``bypass_mark`` in the packet mark the chain leaves a connection that no rule can match any
+    more, or its replies, to the kernel, by the upper one it takes them back (up.sh --bypass-mark); 0: none.
 
     Raises MemoryError besides.
     """
 
     def __init__(self, int queue_fd, int queue_number, int copy_range, page, blocks, rates,
                  CompiledRules rules not None, policies, replies, ControlPage control not None, detection=None,
-                 uint32_t bypass_bit=0, book=None):
+                 uint32_t bypass_mark=0, book=None):
         if queue_bind(&self.queue, queue_fd, queue_number, copy_range):
             raise MemoryError
         self.control, self.generation = control, rules.rules.generation
-        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies, detection, book, bypass_bit)
+        LaneHold.__init__(self, page, blocks, rates, rules, policies, replies, detection, book, bypass_mark)
 
     def __dealloc__(self):
         queue_free(&self.queue)

@@ -54,6 +54,7 @@ cdef enum Reason:
     R_STREAM_LIMIT            # a TCP segment too far behind a gap, or behind too many
     R_STREAM_URGENT           # urgent data where end hosts differ about what is read
     R_STREAM_SESSIONS         # payload of a connection that there is no session for, or whose session gave way
+    R_HTTP_CONNECT_UNSEEN     # CONNECT where the replies are left to the kernel: nobody sees whether a tunnel opens
     # the failure policy decided
     R_NO_VERDICT              # a stage left the packet without verdict
     R_COUNT
@@ -72,6 +73,6 @@ cdef inline ReasonClass reason_class(Reason r) noexcept nogil:
         return CLASS_STOP
     if r <= R_TUNNEL_INNER:
         return CLASS_MALFORMED
-    if r <= R_STREAM_SESSIONS:
+    if r <= R_HTTP_CONNECT_UNSEEN:
         return CLASS_UNPARSED
     return CLASS_FAILURE

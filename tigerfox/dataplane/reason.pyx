@@ -50,6 +50,7 @@ _ROWS = (
     ("stream_limit", "a TCP segment too far behind a gap of its stream, or behind too many; it will be sent again"),
     ("stream_urgent", "urgent data in HTTP, TLS or DNS: an end host may leave that byte out of what it reads"),
     ("stream_sessions", "a TCP segment of a connection that is to be inspected and has no session: flows.sessions are in use"),
+    ("http_connect_unseen", "CONNECT, and what follows it, where the replies that would tell of a tunnel are left to the kernel"),
     ("no_verdict", "a stage left the packet without a verdict"),
 )
 

@@ -43,6 +43,8 @@ cdef struct WorkerStats:
     uint64_t streams_refused         # TCP packets that their stream did not take
     uint64_t bypassed_flows          # connections that no rule can match any more
     uint64_t bypass_marks            # packets by which a direction of one was left to the kernel
+    uint64_t replies_left            # connections whose replies alone were left to the kernel
+    uint64_t replies_taken_back      # packets that were to take replies back from it
     uint64_t candidates              # rules checked in full
     uint64_t candidates_cut          # rules that found no place among the candidates
     # the queue

@@ -24,5 +24,8 @@ cdef HttpAnswer http_feed(HttpFlow *flow, HttpDirection direction, HttpMemory *m
 # The direction ends here.
 cdef HttpAnswer http_close(HttpFlow *flow, HttpDirection direction, HttpMemory *memory, InflatePool *pool) noexcept nogil
 
+# A direction is given up: its decoder goes back to the pool.
+cdef void http_forget(HttpFlow *flow, HttpDirection direction, InflatePool *pool) noexcept nogil
+
 # The flow goes away: its decoders go back to the pool.
 cdef void http_release(HttpFlow *flow, InflatePool *pool) noexcept nogil

@@ -256,7 +256,7 @@ cdef void connect_note(HttpRun *r) noexcept nogil:
     """Behind CONNECT the direction may be a tunnel, behind a refusal it is not."""
     cdef HttpSide *s = r.side
     if s.asked == HTTP_ASKED_CONNECT and (s.direction == HTTP_REQUEST or 200 <= s.status <= 299):
-        s.tunnel_next = 1
+        s.tunnel_next = r.flow.connected = 1
 
 
 cdef Turn head_done(HttpRun *r) noexcept nogil:
@@ -443,9 +443,12 @@ cdef HttpAnswer http_close(HttpFlow *flow, HttpDirection direction, HttpMemory *
 
 
 cdef void http_release(HttpFlow *flow, InflatePool *pool) noexcept nogil:
+    http_forget(flow, HTTP_REQUEST, pool)
+    http_forget(flow, HTTP_RESPONSE, pool)
+
+
+cdef void http_forget(HttpFlow *flow, HttpDirection direction, InflatePool *pool) noexcept nogil:
     cdef HttpRun r
-    cdef int i
     r.pool = pool
-    for i in range(2):
-        r.side = &flow.side[i]
-        body_release(&r)
+    r.side = &flow.side[<int>direction]
+    body_release(&r)

@@ -210,6 +210,7 @@ cdef struct HttpFlow:
     uint32_t requests            # begun
     uint32_t responses           # begun
     uint8_t upgraded
+    uint8_t connected            # a request was CONNECT
     uint8_t asked[HTTP_PIPELINE]
 
 cdef struct HttpMemory:          # lent for one call, one direction

@@ -1,0 +1,382 @@
+"""Replies that no rule reads are left to the kernel while requests are judged; in namespaces, with real queues."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import struct
+import threading
+
+import pytest
+from test_supervisor_live import Running, wait_for
+from wire import DIES, Wire
+
+from bench.topology import SERVER4, SERVER6, Topology
+
+pytestmark = pytest.mark.live
+
+REQUESTS = """\
+drop http any any -> any any (msg:"evil"; flow:established,to_server; http.uri; content:"/evil"; sid:1;)
+drop http any any -> any any (msg:"agent"; flow:established,to_server; http.user_agent; content:"sqlmap"; sid:2;)
+drop tcp any any -> any 7000 (msg:"attack"; content:"attack"; sid:3;)
+"""
+REPLIES = REQUESTS + 'drop http any any -> any any (msg:"secret"; flow:established,to_client; http.stat_code; content:"418"; sid:4;)\n'
+SIZES = REQUESTS + ('drop tcp any any -> any 8080 (msg:"more"; flow:to_server; content:"GET /more"; stream_size:server,>,5000; block:none;'
+                    ' sid:5;)\n')
+BITS, BOTH, THEIRS = {1 << 24, 1 << 25}, 3 << 24, 5          # THEIRS: bits of somebody else, on everything
+SERVERS = {4: SERVER4, 6: SERVER6}
+NARROW, ROOM = 8081, 12288                                  # a server that offers a small window
+BLOCK = bytes(range(251)) * 4178                             # about a megabyte, no two places alike within a segment
+
+
+class Web:
+    """HTTP/1.1 in the server's namespace: GET /bytes/N, GET /418, GET /reset, POST (answers with the body's hash), CONNECT."""
+
+    def __init__(self, lab, port=8080, room=0):
+        with lab.server.entered():
+            self.listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
+        if room:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, peer):
+        with contextlib.suppress(OSError), peer, peer.makefile("rb") as lines:
+            while line := lines.readline():
+                fields = {}
+                while (field := lines.readline().strip()):
+                    name, _, value = field.partition(b":")
+                    fields[name.lower()] = value.strip()
+                if not self._answer(peer, lines, line.split(), fields):
+                    return
+
+    def _answer(self, peer, lines, line, fields):
+        method, target = line[0], line[1]
+        if target == b"/reset":
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
+        if method == b"CONNECT":
+            peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while data := lines.read1(4096):
+                peer.sendall(data)
+            return False
+        body = b"hello\n"
+        if method == b"POST":
+            left, found = int(fields[b"content-length"]), hashlib.sha256()
+            while left:
+                data = lines.read1(min(left, 1 << 16))
+                left -= len(data)
+                found.update(data)
+            body = found.hexdigest().encode()
+        elif target.startswith(b"/bytes/"):
+            body = body_of(int(target.split(b"/")[2]))
+        status = b"418 Teapot" if target == b"/418" else b"200 OK"
+        peer.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+        return fields.get(b"connection") != b"close"
+
+    def close(self):
+        self.listener.close()
+
+
+def body_of(size):
+    return (BLOCK * (size // len(BLOCK) + 1))[:size]
+
+
+class Browser:
+    """A connection that is kept alive."""
+
+    def __init__(self, lab, port=8080, version=4):
+        with lab.client.entered():
+            self.socket = socket.create_connection((SERVERS[version], port), 10)
+        self.lines = self.socket.makefile("rb")
+
+    def ask(self, target="/", method="GET", body=b"", more="", seconds=20):
+        """The body of the answer; None where there is none in time."""
+        self.socket.settimeout(seconds)
+        length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
+        try:
+            self.socket.sendall(f"{method} {target} HTTP/1.1\r\nHost: a\r\n{more}{length}\r\n".encode() + body)
+            if not self.lines.readline():
+                return None
+            size = 0
+            while (field := self.lines.readline().strip()):
+                if field.lower().startswith(b"content-length:"):
+                    size = int(field.split(b":")[1])
+            return self.lines.read(size)
+        except OSError:
+            return None
+
+    def close(self):
+        self.lines.close()
+        self.socket.close()
+
+
+@pytest.fixture(scope="module")
+def lab():
+    with Topology(prefix="tfrep") as topology:
+        for tool in ("iptables", "ip6tables"):
+            for target in ("CONNMARK", "MARK"):
+                topology.firewall.run(tool, "-t", "mangle", "-A", "PREROUTING", "-j", target, "--set-xmark", "0x5/0x5")
+        with contextlib.closing(Web(topology)), contextlib.closing(Web(topology, NARROW, ROOM)):
+            yield topology
+
+
+@pytest.fixture
+def start(lab, tmp_path):
+    """Start an instance with these rules."""
+    made = []
+
+    def begin(rules=REQUESTS, *options, config=""):
+        made.append(Running(lab, tmp_path, "--queues", "0", "--iptables", "--eve", str(tmp_path / "eve.json"), *options, rules=rules,
+                            bypass="on", config=config))
+        done = made[-1].start("--daemon")
+        assert done.returncode == 0, done.stderr
+        return made[-1]
+
+    yield begin
+    for running in made:
+        running.command("stop", "--run-dir", str(running.run_dir))
+
+
+@pytest.fixture
+def browse(lab):
+    with contextlib.ExitStack() as stack:
+        yield lambda port=8080, version=4: stack.enter_context(contextlib.closing(Browser(lab, port, version)))
+
+
+def marks(lab, port):
+    """Marks of the connection from this port."""
+    lines = []
+    for family in ("ipv4", "ipv6"):
+        found = lab.firewall.run("conntrack", "-L", "-f", family, "-p", "tcp", "--sport", str(port), check=False)
+        lines += found.stdout.splitlines()
+    return {int(word[5:]) for line in lines for word in line.split() if word.startswith("mark=")}
+
+
+def port_of(link):
+    return link.socket.getsockname()[1]
+
+
+def left_alone(lab, link):
+    """Whether one direction, and it alone, is left to the kernel; which one it is, tells the traffic."""
+    return [mark ^ THEIRS in BITS for mark in marks(lab, port_of(link))] == [True]
+
+
+def totals(running):
+    return running.ask("status")["totals"]
+
+
+def reasons(running):
+    return {name: row["packets"] for name, row in running.ask("status")["reasons"].items()}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_requests_are_judged_and_replies_are_not_seen(lab, start, browse, version):
+    running, link = start(), browse(version=version)
+    assert link.ask() == b"hello\n"
+    wait_for("the replies are left", lambda: left_alone(lab, link))
+    before = running.ask("status")
+    assert all(link.ask(f"/page/{number}") == b"hello\n" for number in range(149))
+    after = running.ask("status")
+    assert after["bypass"]["packets"] - before["bypass"]["packets"] >= 149       # the replies
+    assert 149 <= after["totals"]["packets"] - before["totals"]["packets"] <= 149 * 2 + 8   # requests, and the client's ACKs
+    assert after["totals"]["replies_left"] == 1 and after["bypass"]["replies"] == 1
+    assert link.ask("/evil", seconds=1) is None
+    assert reasons(running)["drop_rule"] >= 1
+
+
+def test_every_request_is_judged_to_the_last(lab, start, browse):
+    """More requests than are waited for without a confirmation: replies are asked back in between, and left again."""
+    running, link = start(), browse()
+    assert all(link.ask(f"/page/{number}", more="Cookie: " + "x" * 300 + "\r\n") == b"hello\n" for number in range(400))
+    found = totals(running)
+    assert found["replies_left"] == 1 and found["replies_taken_back"] >= 400 * 300 // 16384 - 1
+    assert found["packets"] < 400 * 2 + 100
+    assert left_alone(lab, link)
+    assert link.ask("/", more="User-Agent: sqlmap/1\r\n", seconds=1) is None
+
+
+@pytest.mark.parametrize("rules", [REPLIES, SIZES], ids=["replies", "how much the server has sent"])
+def test_rules_on_replies_keep_them(lab, start, browse, rules):
+    running, link = start(rules), browse()
+    assert all(link.ask() == b"hello\n" for _ in range(20))
+    assert marks(lab, port_of(link)) == {THEIRS}
+    assert totals(running)["replies_left"] == 0
+    if rules == SIZES:
+        assert link.ask("/bytes/9000") is not None
+        assert link.ask("/more", seconds=1) is None
+    else:
+        assert link.ask("/418", seconds=1) is None
+
+
+def test_new_rules_on_replies_take_them_back(lab, start, browse):
+    running, link = start(), browse()
+    assert all(link.ask() == b"hello\n" for _ in range(20))
+    assert left_alone(lab, link)
+    running.rules.write_text(REPLIES)
+    running.ask("reload")
+    assert marks(lab, port_of(link)) == {THEIRS}
+    before = totals(running)["packets"]
+    assert all(link.ask() == b"hello\n" for _ in range(20))
+    assert totals(running)["packets"] - before >= 40
+    assert marks(lab, port_of(link)) == {THEIRS}
+    assert browse().ask("/418", seconds=1) is None
+    assert link.ask("/evil", seconds=1) is None
+
+
+@pytest.fixture
+def losses(lab):
+    """1 % of the packets is lost between firewall and server, in either direction."""
+    rules = [("PREROUTING", "--dport"), ("OUTPUT", "--sport")]
+    for chain, port in rules:
+        lab.server.run("iptables", "-t", "raw", "-A", chain, "-p", "tcp", port, NARROW, "-m", "statistic", "--mode", "random",
+                       "--probability", "0.01", "-j", "DROP")
+    yield
+    lab.server.run("iptables", "-t", "raw", "-F", "PREROUTING")
+    lab.server.run("iptables", "-t", "raw", "-F", "OUTPUT")
+    lab.set_gso(True)
+
+
+@pytest.mark.parametrize("depth", [1 << 20, 0], ids=["to the depth", "to the end"])
+def test_an_upload_with_losses_arrives_whole(lab, start, browse, losses, depth):
+    """The client sends bytes again that were inspected: with what is not known to be confirmed, they are compared.
+
+    The server lets it have no more under way than is held: beyond that nothing can be compared, whoever sees the replies.
+    """
+    running = start(config=f"[flows]\ndepth = {depth}\n")
+    lab.set_gso(False)
+    link, body = browse(NARROW), body_of(8_000_000 if depth else 3_000_000)
+    assert all(link.ask() == b"hello\n" for _ in range(5))
+    assert link.ask("/upload", "POST", body, seconds=60) == hashlib.sha256(body).hexdigest().encode()
+    assert all(link.ask() == b"hello\n" for _ in range(5))
+    found = totals(running)
+    assert found["replies_left"] == 1 and found["replies_taken_back"] >= 1
+    assert reasons(running).get("stream_unseen", 0) == 0
+
+
+def test_a_download_arrives_whole_and_is_not_seen(lab, start, browse):
+    running, link = start(), browse()
+    assert all(link.ask() == b"hello\n" for _ in range(3))
+    before = running.ask("status")["bypass"]["bytes"]
+    assert link.ask("/bytes/50000000") == body_of(50_000_000)
+    assert running.ask("status")["bypass"]["bytes"] - before > 49_000_000
+    assert link.ask("/evil", seconds=1) is None
+
+
+@pytest.mark.parametrize("how", ["the server's FIN", "the client's FIN", "the server's RST"])
+def test_the_end_is_seen(lab, start, browse, how):
+    """Sessions are few, and none may give way: who comes next is read only where the one before has given its back."""
+    running = start(config="[flows]\nsessions = 64\n")
+    for _ in range(80):
+        link = browse()
+        assert link.ask() == b"hello\n"
+        if how == "the server's FIN":
+            assert link.ask("/", more="Connection: close\r\n") == b"hello\n"
+            assert link.socket.recv(1) == b""
+        elif how == "the server's RST":
+            assert link.ask("/reset", seconds=1) is None
+        link.close()
+    found = totals(running)
+    assert found["replies_left"] >= 80
+    if how != "the server's RST":
+        assert found["sessions_rejected"] == found["sessions_displaced"] == 0
+
+
+def test_connect_behind_replies_that_were_left_does_not_pass(lab, start, browse):
+    running, link = start(), browse()
+    assert all(link.ask() == b"hello\n" for _ in range(3))
+    assert left_alone(lab, link)
+    assert link.ask("a:80", "CONNECT", seconds=2) is None
+    assert reasons(running)["http_connect_unseen"] >= 2           # sent again, it is still that
+    other = browse()
+    assert other.ask("a:80", "CONNECT") == b""
+    assert marks(lab, port_of(other)) == {THEIRS}
+    other.socket.sendall(b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n")
+    other.socket.settimeout(1)
+    with pytest.raises(TimeoutError):
+        other.socket.recv(100)
+
+
+def test_a_block_stops_the_replies_too(lab, start, browse):
+    running, link = start(), browse()
+    assert all(link.ask() == b"hello\n" for _ in range(3))
+    assert left_alone(lab, link)
+    running.command("blocks", "add", "source", SERVER4, "--run-dir", str(running.run_dir))
+    wait_for("the replies are taken back", lambda: marks(lab, port_of(link)) == {THEIRS})
+    assert link.ask(seconds=1) is None
+    running.command("blocks", "remove", "source", SERVER4, "--run-dir", str(running.run_dir))
+
+
+def test_another_worker_goes_on_judging(lab, start, browse):
+    running, link = start(), browse()
+    assert all(link.ask() == b"hello\n" for _ in range(3))
+    os.kill(running.workers()[0]["pid"], signal.SIGKILL)
+    assert all(link.ask(f"/page/{number}", more="Cookie: " + "x" * 300 + "\r\n") == b"hello\n" for number in range(200))
+    assert totals(running)["replies_taken_back"] >= 1
+    assert link.ask("/evil", seconds=1) is None
+
+
+@pytest.fixture
+def wire(lab):
+    with contextlib.closing(Wire(lab)) as wire:
+        yield wire
+
+
+GOOD = b"GET /good HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def kept(lab, wire, count=3):
+    """A raw connection whose replies are left; bytes sent so far are behind it."""
+    link = wire.connect(SERVER4, 8080)
+    for number in range(count):
+        link.send(0, GOOD)
+        assert wire.until(lambda number=number: link.answered(number + 1))
+        link.base += len(GOOD)
+    wait_for("the replies are left", lambda: [mark ^ THEIRS in BITS for mark in marks(lab, link.sport)] == [True])
+    return link
+
+
+def test_other_bytes_for_what_was_inspected_do_not_pass(lab, start, wire):
+    """The first copy ends between firewall and server; what is sent again is another request."""
+    running = start()
+    link = kept(lab, wire)
+    link.send(0, GOOD, ttl=DIES)
+    evil = GOOD.replace(b"/good", b"/evil")
+    link.send(0, evil)
+    assert not wire.until(lambda: link.answered(4), 1)
+    assert reasons(running)["stream_overlap"] >= 1
+    link.send(0, GOOD)
+    assert wire.until(lambda: link.answered(4))
+
+
+@pytest.mark.parametrize("last", [b"l", b"\0"])
+def test_the_last_byte_is_not_taken_for_a_sign_of_life(lab, start, wire, last):
+    """One byte before what the server expects is how some keep a connection alive: but only where it has the true one."""
+    start()
+    link = kept(lab, wire)
+    head = b"GET /evi"
+    link.send(0, head)
+    link.send(len(head), b"x", ttl=DIES)
+    link.send(len(head), last)
+    link.send(len(head) + 1, b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert not wire.until(lambda: link.answered(4), 1)
+
+
+def test_a_gap_asks_the_replies_back(lab, start, wire):
+    running = start()
+    link = kept(lab, wire)
+    before = totals(running)["replies_taken_back"]
+    link.send(10, GOOD[10:])
+    wait_for("they are taken back", lambda: marks(lab, link.sport) == {THEIRS})
+    link.send(0, GOOD[:10])
+    assert wire.until(lambda: link.answered(4))
+    assert totals(running)["replies_taken_back"] > before
+    link.base += len(GOOD)
+    link.send(0, GOOD)
+    assert wire.until(lambda: link.answered(5))
+    wait_for("left again", lambda: [mark ^ THEIRS in BITS for mark in marks(lab, link.sport)] == [True])
