@@ -26,6 +26,7 @@ QUEUE, QUEUE_LENGTH = 0, 16_384
 FULL, HEADERS = 65_531, 128          # copy ranges
 FEW = ROOT / "rules" / "bench-24-content.rules"
 BYPASS = HERE / "bypass.rules"
+REQUESTS = HERE / "requests.rules"
 VARIABLES = {"HOME_NET": "[10.71.0.0/16]", "EXTERNAL_NET": "any"}     # every rule looks at the traffic in both directions
 PATIENCE = 120.0
 URGENT = ("chrt", "--rr", "1")       # before a command: real-time priority, so that nobody else's work is measured
@@ -240,6 +241,7 @@ MAKERS = {
     "tigerfox": lambda folder: _tigerfox(folder, FEW),
     "tigerfox-many": lambda folder: _tigerfox(folder, _there(many_rules())),
     "tigerfox-bypass": lambda folder: _tigerfox(folder, BYPASS, "--bypass", "on", chain=True),
+    "tigerfox-requests": lambda folder: _tigerfox(folder, REQUESTS, "--bypass", "on", chain=True),
 }
 WORDS = {
     "none": "no firewall", "conntrack": "connection tracking alone", "accept": "accept all, batched (reference)",
@@ -249,6 +251,7 @@ WORDS = {
     "suricata": "Suricata, 24 rules", "suricata-many": "Suricata, Emerging Threats rules",
     "tigerfox": "TigerFox, 24 rules", "tigerfox-many": "TigerFox, Emerging Threats rules",
     "tigerfox-bypass": "TigerFox, bypass: 24 rules on other ports",
+    "tigerfox-requests": "TigerFox, bypass of replies: 24 rules on requests",
 }
 
 
@@ -259,7 +262,7 @@ def prepare(names, folder):
         if name not in MAKERS:
             raise TigerFoxError(f"no arm {name}; there are {', '.join(MAKERS)}")
         try:
-            ready[name] = Filter(name, MAKERS[name](folder), name not in ("none", "conntrack", "tigerfox-bypass"))
+            ready[name] = Filter(name, MAKERS[name](folder), name not in ("none", "conntrack", "tigerfox-bypass", "tigerfox-requests"))
         except MissingError as error:
             missing[name] = str(error)
     return ready, missing

@@ -20,7 +20,7 @@ from bench.topology import Topology
 
 PAGE = 612
 ARMS = ("none", "conntrack", "accept", "textbook", "dpkt", "scapy", "suricata", "suricata-many", "tigerfox", "tigerfox-many",
-        "tigerfox-bypass")
+        "tigerfox-bypass", "tigerfox-requests")
 FIGURES = {"per_second": 0, "p50_ms": 2, "p99_ms": 2, "us_a_packet": 2, "user_us": 2, "packets_a_request": 1}
 GOALS = {"P1": ("tigerfox", "to_accept", 0.95), "P2": ("tigerfox-many", "to_accept", 0.80),
          "P3": ("tigerfox-bypass", "to_none", 0.90)}
