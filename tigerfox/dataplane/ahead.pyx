@@ -4,7 +4,7 @@ What it owns
     Nothing. It reads what flows and sessions say of where their memory is, and writes nothing.
 
 Layout
-    chain head (flow.pyx, when a packet was read) ─▶ flow ─▶ session: head, streams, messages ─▶ window, head, body
+    chain head (flow.pyx, when a packet was read) ─▶ flow ─▶ session: head, streams, messages, parser ─▶ window
 
     One step for all packets of a group before the next step, so that the waits of all of them overlap. Between two batches the
     kernel and the end hosts of the machine use the same caches: nearly all of a connection's memory has to come from afar, and
@@ -26,13 +26,11 @@ from tigerfox.dataplane.atomic cimport prefetch
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER, Flow, FlowSide, flow_nearer
 from tigerfox.dataplane.image cimport APP_HTTP
 from tigerfox.dataplane.packet cimport payload_there
-from tigerfox.dataplane.session cimport Session, session_http_memory, session_slot, session_window
-from tigerfox.dataplane.app.httpmessage cimport HttpMemory
+from tigerfox.dataplane.session cimport Session, session_slot, session_window
 from tigerfox.dataplane.stream cimport STREAM_WINDOW, Stream
 
 cdef enum:
     LINE = 64
-    HEAD_BYTES = 320             # of an HTTP head, whose usual length this is
     PARSER_BYTES = 512           # of an HttpSide: its counts, spans and first fields
     PAYLOAD_BYTES = 2048         # of a packet's payload; what lies behind is fetched by the processor's own prefetcher
 
@@ -65,20 +63,13 @@ cdef const Session *session_near(const Detect *d, const Flow *f, const Packet *p
     return s
 
 
-cdef void buffers_near(const Session *s, const Flow *f, const Packet *p) noexcept nogil:
+cdef void window_near(const Session *s, const Flow *f, const Packet *p) noexcept nogil:
     """Ask for where the payload of a packet will be written."""
     cdef FlowSide side = side_likely(f, p)
     cdef const Stream *stream = &s.streams[<int>side]
     cdef uint64_t at = stream.end_at - stream.base
-    cdef uint32_t n = min(payload_there(p), <uint32_t>PAYLOAD_BYTES)
-    cdef HttpMemory memory
     if at < STREAM_WINDOW - PAYLOAD_BYTES:
-        bytes_near(session_window(<Session *>s, side) + at, n)
-    if f.app == APP_HTTP:
-        memory = session_http_memory(<Session *>s, side)
-        bytes_near(memory.head.data, min(n, <uint32_t>HEAD_BYTES))
-        if side == TO_CLIENT:
-            bytes_near(memory.body.data, n)
+        bytes_near(session_window(<Session *>s, side) + at, min(payload_there(p), <uint32_t>PAYLOAD_BYTES))
 
 
 cdef void group_ahead(const Detect *d, const Packet *packets, int n) noexcept nogil:
@@ -91,4 +82,4 @@ cdef void group_ahead(const Detect *d, const Packet *packets, int n) noexcept no
         sessions[i] = session_near(d, flows[i], &packets[i]) if flows[i] != NULL else NULL
     for i in range(n):
         if sessions[i] != NULL and packets[i].payload_len:
-            buffers_near(sessions[i], flows[i], &packets[i])
+            window_near(sessions[i], flows[i], &packets[i])

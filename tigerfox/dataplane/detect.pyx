@@ -597,13 +597,21 @@ cdef class Detection:
     """The inspection of one worker: ``flows`` and ``sessions`` of its queue, ``depth`` in bytes of each direction (0: no bound)."""
 
     def __cinit__(self):
+        cdef HttpMemory *draft
         self.detect = <Detect *>calloc(1, sizeof(Detect))
         if self.detect == NULL:
             raise MemoryError
+        draft = &self.detect.draft
+        draft.head.data = <uint8_t *>calloc(1, SESSION_HEAD + SESSION_BODY)
+        if draft.head.data == NULL:
+            raise MemoryError
+        draft.body.data = draft.head.data + SESSION_HEAD
+        draft.head.size, draft.body.size = SESSION_HEAD, SESSION_BODY
 
     def __dealloc__(self):
         cdef int phase
         if self.detect != NULL:
+            free(self.detect.draft.head.data)
             for phase in range(<int>PHASE_COUNT):
                 free(self.detect.phase_views[phase])
         free(self.detect)

@@ -37,6 +37,7 @@ from tigerfox.dataplane.app.tlsstate cimport (
     TLS_ENCRYPTED, TLS_SEEN_CERTIFICATE, TLS_SEEN_CLIENT_HELLO, TLS_SEEN_SERVER_HELLO, TlsState)
 from tigerfox.dataplane.candidate cimport buffer_repeats, candidate_fire, candidate_holds, http_fetch, pending_join, scene_fetch
 from tigerfox.dataplane.candidates cimport candidates_add, candidates_clear, candidates_sort
+from tigerfox.dataplane.draft cimport draft_close, draft_open
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER
 from tigerfox.dataplane.image cimport *
 from tigerfox.dataplane.inspect cimport Bytes, view_bytes
@@ -193,9 +194,10 @@ cdef void tunnel_open(Scene *s) noexcept nogil:
         message_new(&s.session.messages[side], 0)
 
 
-cdef void http_read(Scene *s, const uint8_t *data, uint32_t n, uint64_t offset) noexcept nogil:
+cdef uint32_t http_read(Scene *s, const uint8_t *data, uint32_t n, uint64_t offset, uint64_t *begun) noexcept nogil:
+    """Feed the parser, judge at each of its answers; how much was read. `begun`: the offset at which its last message began."""
     cdef HttpAnswer answer = HTTP_MORE
-    cdef uint32_t taken = 0, at = 0
+    cdef uint32_t taken = 0, at = 0, message = 0
     while at < n:
         answer = http_feed(&s.session.http, <HttpDirection><int>s.side, &s.memory, s.d.sessions.pool, data + at, n - at, &taken)
         at += taken
@@ -204,19 +206,29 @@ cdef void http_read(Scene *s, const uint8_t *data, uint32_t n, uint64_t offset) 
             s.session.told[<int>s.side] = offset + at
         elif answer == HTTP_TUNNEL and not s.session.http.upgraded:
             tunnel_open(s)
-            return
+            return at
         elif answer == HTTP_TUNNEL or answer == HTTP_BROKEN:
             s.session.app_done[<int>s.side] = 1
-            return
+            return at
+        if answer == HTTP_COMPLETE:
+            begun[0], message = offset + message, at
+        elif answer == HTTP_INTERIM:
+            message_new(&s.session.messages[<int>s.side], s.http.transaction)    # the response proper is another one to rules
         if taken == 0 and answer == HTTP_MORE:
-            return
+            return at
+    return at
 
 
 cdef void http_run(Scene *s, const uint8_t *data, uint32_t n, bint ended, uint64_t offset) noexcept nogil:
+    cdef uint64_t begun = offset
     s.http = &s.session.http.side[<int>s.side]
-    s.memory = session_http_memory(s.session, s.side)
-    http_read(s, data, n, offset)
+    if not draft_open(s, data[0] if n else 0, offset):
+        s.session.app_done[<int>s.side] = 1
+        return
+    http_read(s, data, n, offset, &begun)
+    draft_close(s, begun, offset + n)
     if ended and s.session.app == APP_HTTP and not s.session.app_done[<int>s.side]:
+        session_http_memory(s.session, s.side, &s.memory)
         if http_close(&s.session.http, <HttpDirection><int>s.side, &s.memory, s.d.sessions.pool) == HTTP_COMPLETE:
             s.session.closed[<int>s.side] = 1
             s.session.closed_seq[<int>s.side] = s.flow.tcp[<int>s.side].fin_seq

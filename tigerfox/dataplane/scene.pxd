@@ -68,6 +68,7 @@ cdef struct Detect:              # of one worker
     uint32_t *phase_views[PHASE_COUNT]     # views with a scan, by the phase in which their buffer becomes whole
     Candidates pending           # of the packet: what the header index named
     Candidates found             # of the unit being judged
+    HttpMemory draft             # of the message that is being read
     DnsMessage dns
     uint8_t dns_text[DNS_TEXT]
 

@@ -55,7 +55,9 @@ cdef struct Session:             # plain data, at the start of its slot; its wor
     uint8_t spare
     uint32_t closed_seq[2]       # where
     uint64_t seen_ns             # Unix time of the last packet that was judged with it
-    uint8_t room[48]             # so that streams begin on a line
+    uint64_t begun[2]            # stream offset at which the last HTTP message began
+    uint8_t drafted[2]           # which stands in no memory here, but in the stream (draft.pyx)
+    uint8_t room[30]             # so that streams begin on a line
     Stream streams[2]
     Waiting stream_waiting[2]
     Message messages[2]
@@ -109,7 +111,7 @@ cdef void session_begin(Sessions *t, const Session *s) noexcept nogil
 cdef void session_end(Sessions *t) noexcept nogil
 
 cdef uint8_t *session_window(Session *s, FlowSide side) noexcept nogil
-cdef HttpMemory session_http_memory(Session *s, FlowSide side) noexcept nogil
+cdef void session_http_memory(Session *s, FlowSide side, HttpMemory *memory) noexcept nogil
 cdef AppBuffer session_buffer(Session *s, FlowSide side) noexcept nogil
 
 

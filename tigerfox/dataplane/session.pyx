@@ -39,7 +39,7 @@ import os
 
 cdef enum:
     HEADER_BYTES = 4096          # SharedHeader and SessionState
-    LAYOUT = 3
+    LAYOUT = 4
     IDLE_NS = 2_000_000_000      # what is not used for so long may give way
 
 assert sizeof(Session) <= SESSION_STATE
@@ -135,11 +135,9 @@ cdef inline uint8_t *body_of(Session *s, FlowSide side) noexcept nogil:
     return <uint8_t *>s + SESSION_STATE + 2 * (STREAM_WINDOW + SESSION_HEAD) + <uint64_t>side * SESSION_BODY
 
 
-cdef HttpMemory session_http_memory(Session *s, FlowSide side) noexcept nogil:
-    cdef HttpMemory memory
+cdef void session_http_memory(Session *s, FlowSide side, HttpMemory *memory) noexcept nogil:
     memory.head.data, memory.head.size, memory.head.used = head_of(s, side), SESSION_HEAD, s.http.side[<int>side].head_len
     memory.body.data, memory.body.size, memory.body.used = body_of(s, side), SESSION_BODY, s.http.side[<int>side].body_len
-    return memory
 
 
 cdef AppBuffer session_buffer(Session *s, FlowSide side) noexcept nogil:
