@@ -31,11 +31,12 @@ import socket
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
+from tigerfox.dataplane.checksum cimport PROTO_TCP, fold, pseudo_sum, sum_words, tcp_seal
 from tigerfox.dataplane.image cimport ACTION_REJECT_BOTH, ACTION_REJECT_DST, ACTION_REJECT_SRC
 from tigerfox.dataplane.packet cimport PACKET_LATER_FRAGMENT, PACKET_PORTS, PACKET_INNER
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.reason cimport R_NONE
-from tigerfox.dataplane.wire cimport load_be16, store_be16, store_be32
+from tigerfox.dataplane.wire cimport store_be16, store_be32
 
 from tigerfox.errors import from_errno
 
@@ -60,7 +61,6 @@ cdef extern from * nogil:
 cdef enum:
     REPLIES_PER_SECOND = 1000    # as Linux's icmp_msgs_per_sec was for long
     PROTO_ICMP = 1
-    PROTO_TCP = 6
     PROTO_ICMPV6 = 58
     TCP_FIN = 0x01
     TCP_SYN = 0x02
@@ -109,21 +109,6 @@ cdef inline bint answerable(const Packet *p) noexcept nogil:
 # ---- building
 
 
-cdef inline uint32_t sum_words(const uint8_t *data, uint32_t length, uint32_t total) noexcept nogil:
-    """Add 16-bit words for an Internet checksum (RFC 1071); at most 64 KiB, so 32 bits hold the carries."""
-    cdef uint32_t i
-    for i in range(0, length & ~<uint32_t>1, 2):
-        total += load_be16(data + i)
-    if length & 1:
-        total += <uint32_t>data[length - 1] << 8
-    return total
-
-
-cdef inline uint16_t fold(uint32_t total) noexcept nogil:
-    total = (total & 0xffff) + (total >> 16)
-    return <uint16_t>~((total & 0xffff) + (total >> 16))
-
-
 cdef uint32_t ip_write(uint8_t *out, const Packet *p, bint to_source, int proto, uint32_t length) noexcept nogil:
     """Write the IP header of a reply whose payload has `length` bytes; returns its size."""
     cdef const uint8_t *sender = &p.flow.dst[0]
@@ -146,12 +131,6 @@ cdef uint32_t ip_write(uint8_t *out, const Packet *p, bint to_source, int proto,
     return 40
 
 
-cdef inline uint32_t pseudo_sum(const uint8_t *ip, uint32_t ip_size, int proto, uint32_t length) noexcept nogil:
-    """The sum over the pseudo header: both addresses, which end the IP header, protocol and length."""
-    cdef uint32_t addresses = 8 if ip_size == 20 else 32
-    return sum_words(ip + ip_size - addresses, addresses, <uint32_t>proto + length)
-
-
 cdef uint32_t reset_build(const Packet *p, bint to_source, uint8_t *out) noexcept nogil:
     cdef uint32_t ip_size = ip_write(out, p, to_source, PROTO_TCP, TCP_SIZE)
     cdef uint8_t *tcp = out + ip_size
@@ -171,7 +150,7 @@ cdef uint32_t reset_build(const Packet *p, bint to_source, uint8_t *out) noexcep
     else:
         store_be32(tcp + 8, p.tcp_seq + occupied)
         tcp[13] = TCP_RST | TCP_ACK
-    store_be16(tcp + 16, fold(sum_words(tcp, TCP_SIZE, pseudo_sum(out, ip_size, PROTO_TCP, TCP_SIZE))))
+    tcp_seal(out, ip_size, TCP_SIZE)
     return ip_size + TCP_SIZE
 
 
