@@ -212,6 +212,24 @@ def test_id_out_of_order_ends_batch_verdicts(wire):
     assert wire.sent() == [settle(4)] + [(VERDICT, 3, number, ACCEPT, 0) for number in (5, 6, 7)]
 
 
+@pytest.mark.parametrize("length", [1, 41, 44, 104])
+def test_a_replaced_packet_brings_its_bytes_and_its_mark(wire, length):
+    data = bytes(range(length))
+    wire.take(packet(1), packet(2), packet(3))
+    wire.reader.verdict(1, ACCEPT)
+    wire.reader.replace(2, REPEAT, 0x2000005, data)
+    wire.reader.verdict(3, ACCEPT)
+    wire.reader.send()
+    sent = wire.kernel.recv(1 << 16)
+    assert [struct.unpack_from(">II", sent, at + 24) for at in (32, 64)] == [(ACCEPT, 1), (REPEAT, 2)]
+    size = 32 + 8 + 4 + (length + 3) // 4 * 4
+    assert struct.unpack_from("=IH", sent, 64) == (size, 0x300 | 1)
+    assert struct.unpack_from("=HH", sent, 96) == (8, 3) and struct.unpack_from(">I", sent, 100) == (0x2000005,)
+    assert struct.unpack_from("=HH", sent, 104) == (4 + length, PAYLOAD)
+    assert sent[108:64 + size] == data + bytes(-length % 4)
+    assert struct.unpack_from(">II", sent, 64 + size + 24) == (ACCEPT, 3) and len(sent) == 64 + size + 32
+
+
 def test_failed_send_keeps_its_verdicts(wire):
     wire.take(packet(1))
     wire.reader.verdict(1, DROP)

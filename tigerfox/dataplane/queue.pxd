@@ -5,6 +5,7 @@ from tigerfox.dataplane.packet cimport Packet, Verdict
 
 cdef enum:
     QUEUE_BATCH = 64             # messages per receive
+    REPLACE_MAX = 104            # bytes of a packet that a verdict brings with it, at most: a multiple of four
 
 cdef enum QueueEvent:            # answers of queue_receive below 0
     QUEUE_IDLE = -1              # the receive timed out: nothing is there
@@ -52,5 +53,7 @@ cdef void queue_follow(Queue *q, uint32_t packet_id) noexcept nogil           # 
 cdef void queue_verdict(Queue *q, uint32_t packet_id, uint32_t verdict) noexcept nogil   # in the order of ids; a whole verdict word
 # One packet through the hook again, with this packet mark.
 cdef void queue_mark(Queue *q, uint32_t packet_id, uint32_t mark) noexcept nogil
+# One packet with other bytes, as many as it has, and this packet mark: returns where those `length` bytes go, before the next call.
+cdef uint8_t *queue_replace(Queue *q, uint32_t packet_id, uint32_t verdict, uint32_t mark, uint32_t length) noexcept nogil
 cdef void queue_settle(Queue *q, uint32_t last_id) noexcept nogil             # all ids up to it through the hook again
 cdef int queue_send(Queue *q) noexcept nogil                                  # 0, or errno; what was not sent stays

@@ -8,6 +8,7 @@ Layout
     A packet message:  nlmsghdr 16 | nfgenmsg 4 | attributes: PACKET_HDR 12, ifindexes, mark, HWADDR ..., PAYLOAD last
     A verdict message: nlmsghdr 16 | nfgenmsg 4 | nlattr 4 | verdict be32, id be32                       = 32 bytes
                        with a packet mark behind it: nlattr 4 | mark be32                                = 40 bytes
+                       and with the packet's new bytes behind that: nlattr 4 | at most REPLACE_MAX      <= 148 bytes
     Receive buffers are QUEUE_BATCH times (copy range + MESSAGE_OVERHEAD), 24 KiB for header rules: they stay in the
     cache.
 
@@ -101,6 +102,7 @@ cdef enum:
     BODY_OFFSET = 20             # behind nfgenmsg
     VERDICT_SIZE = 32
     MARK_SIZE = 8                # attribute of a packet mark
+    PAYLOAD_SIZE = 4 + REPLACE_MAX       # attribute of a packet's bytes, at most
     OUT_MESSAGES = 2 * QUEUE_BATCH + 2   # a verdict and a settlement a packet, and one of each by hand
     MESSAGE_OVERHEAD = 256       # of a packet message around its payload
     SETTLE_SEQUENCE = 1          # nlmsg_seq of a settlement: an answer to it is no verdict error
@@ -128,7 +130,7 @@ cdef int queue_bind(Queue *q, int fd, uint16_t number, uint32_t copy_range) noex
     q.messages = calloc(QUEUE_BATCH, sizeof(mmsghdr))
     q.vectors = calloc(QUEUE_BATCH, sizeof(iovec))
     q.buffers = <uint8_t *>calloc(QUEUE_BATCH, q.buffer_size)
-    q.out = <uint8_t *>calloc(OUT_MESSAGES, VERDICT_SIZE + MARK_SIZE)
+    q.out = <uint8_t *>calloc(OUT_MESSAGES, VERDICT_SIZE + MARK_SIZE + PAYLOAD_SIZE)
     if q.messages == NULL or q.vectors == NULL or q.buffers == NULL or q.out == NULL:
         queue_free(q)
         return ENOMEM
@@ -314,16 +316,33 @@ cdef void queue_verdict(Queue *q, uint32_t packet_id, uint32_t verdict) noexcept
 
 cdef void queue_mark(Queue *q, uint32_t packet_id, uint32_t mark) noexcept nogil:
     """Send one packet through the hook again with another packet mark: all 32 bits of it, what it had among them."""
-    cdef uint8_t *begin
-    cdef nlattr *attribute
+    marked_write(q, packet_id, VERDICT_REPEAT, mark)
+
+
+cdef nlmsghdr *marked_write(Queue *q, uint32_t packet_id, uint32_t verdict, uint32_t mark) noexcept nogil:
+    """Add a verdict of its own with a packet mark; returns its message."""
+    cdef nlmsghdr *header
     run_close(q)
-    begin = q.out + q.out_len
-    verdict_write(q, NFQNL_MSG_VERDICT, packet_id, VERDICT_REPEAT, 0)
-    attribute = <nlattr *>(begin + VERDICT_SIZE)
-    attribute.nla_len, attribute.nla_type = MARK_SIZE, <uint16_t>NFQA_MARK
-    store_be32(<uint8_t *>attribute + sizeof(nlattr), mark)
-    (<nlmsghdr *>begin).nlmsg_len = VERDICT_SIZE + MARK_SIZE
-    q.out_len += MARK_SIZE
+    header = <nlmsghdr *>(q.out + q.out_len)
+    verdict_write(q, NFQNL_MSG_VERDICT, packet_id, verdict, 0)
+    store_be32(attribute_add(q, header, NFQA_MARK, 4), mark)
+    return header
+
+
+cdef inline uint8_t *attribute_add(Queue *q, nlmsghdr *header, int kind, uint32_t length) noexcept nogil:
+    """Add an attribute to the last message; returns where its value goes."""
+    cdef nlattr *attribute = <nlattr *>(q.out + q.out_len)
+    cdef uint32_t size = <uint32_t>sizeof(nlattr) + (length + 3 & ~<uint32_t>3)
+    memset(attribute, 0, size)
+    attribute.nla_len, attribute.nla_type = <uint16_t>(sizeof(nlattr) + length), <uint16_t>kind
+    header.nlmsg_len += size
+    q.out_len += size
+    return <uint8_t *>attribute + sizeof(nlattr)
+
+
+cdef uint8_t *queue_replace(Queue *q, uint32_t packet_id, uint32_t verdict, uint32_t mark, uint32_t length) noexcept nogil:
+    """Settle one packet and put other bytes in its place (nfqnl_recv_verdict: bytes first, then the mark, then the verdict)."""
+    return attribute_add(q, marked_write(q, packet_id, verdict, mark), NFQA_PAYLOAD, length)
 
 
 cdef void queue_settle(Queue *q, uint32_t last_id) noexcept nogil:
@@ -436,6 +455,13 @@ cdef class QueueReader:
         """Send a packet through the hook again with this packet mark, as one of the batch."""
         self._room()
         queue_mark(&self.queue, packet_id, mark)
+
+    def replace(self, uint32_t packet_id, uint32_t verdict, uint32_t mark, bytes data):
+        """Give a packet a verdict, this packet mark, and these bytes in the place of as many of its own, as one of the batch."""
+        self._room()
+        if len(data) > REPLACE_MAX:
+            raise UsageError(f"{len(data)} bytes are more than a verdict brings: at most {<int>REPLACE_MAX}")
+        memcpy(queue_replace(&self.queue, packet_id, verdict, mark, <uint32_t>len(data)), <const char *>data, len(data))
 
     def marks(self, int count):
         """Return the packet marks of the first ``count`` messages of the batch received last."""
