@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from test_supervisor_live import Running, wait_for
-from wire import DIES, Wire
+from wire import ACK, DIES, FIN, PSH, URG, Wire, internet_sum
 
 from bench.topology import SERVER4, SERVER6, Topology
 
@@ -330,9 +330,9 @@ def wire(lab):
 GOOD = b"GET /good HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-def kept(lab, wire, count=3):
+def kept(lab, wire, count=3, version=4):
     """A raw connection whose replies are left; bytes sent so far are behind it."""
-    link = wire.connect(SERVER4, 8080)
+    link = wire.connect(SERVERS[version], 8080)
     for number in range(count):
         link.send(0, GOOD)
         assert wire.until(lambda number=number: link.answered(number + 1))
@@ -354,17 +354,114 @@ def test_other_bytes_for_what_was_inspected_do_not_pass(lab, start, wire):
     assert wire.until(lambda: link.answered(4))
 
 
-@pytest.mark.parametrize("last", [b"l", b"\0"])
-def test_the_last_byte_is_not_taken_for_a_sign_of_life(lab, start, wire, last):
-    """One byte before what the server expects is how some keep a connection alive: but only where it has the true one."""
-    start()
-    link = kept(lab, wire)
-    head = b"GET /evi"
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("head", [b"GET /bytes/1", b"GET /bytes/10"], ids=["even", "odd"])
+@pytest.mark.parametrize("flags", [ACK, PSH | ACK], ids=["ACK", "PSH"])
+def test_a_keepalive_probe_brings_the_byte_that_was_inspected(lab, start, wire, version, head, flags):
+    """It brings another byte for the last one, which ended between firewall and server: the server must get the first copy."""
+    running = start()
+    link = kept(lab, wire, version=version)
     link.send(0, head)
-    link.send(len(head), b"x", ttl=DIES)
-    link.send(len(head), last)
+    link.send(len(head), b"7", ttl=DIES)
+    assert wire.until(lambda: link.acked == link.base + len(head))
+    link.send(len(head), b"8", flags)
+    assert wire.until(lambda: link.acked == link.base + len(head) + 1)    # the server has it, and says so
     link.send(len(head) + 1, b" HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert not wire.until(lambda: link.answered(4), 1)
+    assert wire.until(lambda: link.answered(4))
+    size = int(head[11:] + b"7")
+    assert wire.until(lambda: link.received.endswith(b"\r\n\r\n" + body_of(size)))
+    assert b"Content-Length: %d\r\n" % size in link.received
+    found = totals(running)
+    assert found["probes_mended"] == 1 and found["replies_taken_back"] >= 1
+    assert running.ask("status")["bypass"]["mended"] == 1
+    assert "stream_overlap" not in {name for name, count in reasons(running).items() if count}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_an_idle_connection_is_kept_alive_by_probes_of_one_byte(lab, start, wire, version):
+    """Every one of them is answered, and the application never reads their byte."""
+    running = start()
+    link = kept(lab, wire, version=version)
+    for last in (b"\0", b"x", b"\n", b"\0"):
+        before = link.segments
+        link.send(-1, last, ACK)
+        assert wire.until(lambda before=before: link.segments > before)
+    assert link.acked == link.base
+    assert totals(running)["probes_mended"] == 1                  # then the replies are back, and the byte is known to be old
+    link.send(0, GOOD)
+    assert wire.until(lambda: link.answered(4))
+    link.base += len(GOOD)
+    link.send(-1, b"?", ACK)                                      # mended, or known to be old: it changes nothing
+    link.send(0, GOOD.replace(b"/good", b"/evil"))
+    assert not wire.until(lambda: link.answered(5), 1)
+    assert reasons(running)["drop_rule"] >= 1
+
+
+@pytest.mark.parametrize("data, flags", [(b"yz", ACK), (b"z", ACK | FIN), (b"z", ACK | URG)], ids=["two bytes", "FIN", "URG"])
+def test_what_is_more_than_a_probe_is_not_mended(lab, start, wire, data, flags):
+    running = start()
+    link = kept(lab, wire)
+    link.send(0, GOOD[:-2])
+    link.send(len(GOOD) - 2, GOOD[-2:], ttl=DIES)
+    assert wire.until(lambda: link.acked == link.base + len(GOOD) - 2)
+    link.send(len(GOOD) - len(data), data, flags)
+    assert not wire.until(lambda: link.acked > link.base + len(GOOD) - 2, 1)
+    assert totals(running)["probes_mended"] == 0
+    link.send(0, GOOD)
+    assert wire.until(lambda: link.answered(4))
+
+
+class Offload:
+    """The client's link for frames whose checksum a device would complete: as kernels hand over what they send themselves."""
+
+    def __init__(self, lab, wire):
+        with lab.client.entered():
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self.socket.setsockopt(263, 15, 1)                        # SOL_PACKET, PACKET_VNET_HDR
+        self.socket.bind((wire.socket.getsockname()[0], 0))
+        self.hosts, self.idents = wire.hosts, wire.idents
+
+    def transmit(self, family, packet):
+        at = 20 if family == 4 else 40
+        addresses = packet[12:20] if family == 4 else packet[8:40]
+        pseudo = ~internet_sum(addresses + struct.pack("!II", 6, len(packet) - at)) & 0xffff
+        packet = packet[:at + 16] + struct.pack("!H", pseudo) + packet[at + 18:]
+        head = struct.pack("=BBHHHH", 1, 0, 0, 0, 14 + at, 16)    # linux/virtio_net.h: NEEDS_CSUM, no segmentation
+        self.socket.send(head + self.hosts + (b"\x86\xdd" if family == 6 else b"\x08\x00") + packet)
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_probe_without_a_complete_checksum_gets_one(lab, start, wire, version):
+    running = start()
+    link = kept(lab, wire, version=version)
+    link.send(0, b"GET /bytes/1")
+    link.send(12, b"7", ttl=DIES)
+    assert wire.until(lambda: link.acked == link.base + 12)
+    with contextlib.closing(Offload(lab, wire)) as offload:
+        link.wire = offload
+        link.send(12, b"8", ACK)
+        link.wire = wire
+    assert wire.until(lambda: link.acked == link.base + 13)
+    assert totals(running)["probes_mended"] == 1
+    link.send(13, b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert wire.until(lambda: link.answered(4))
+    assert b"Content-Length: 17\r\n" in link.received
+
+
+def test_a_probe_in_fragments_is_one_whole_packet(lab, start, wire):
+    """Connection tracking puts it together before the queue and takes it apart behind it."""
+    running = start()
+    link = kept(lab, wire)
+    link.send(0, b"GET /bytes/1")
+    link.send(12, b"7", ttl=DIES)
+    link.send(12, b"8", size=16)
+    link.send(13, b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert wire.until(lambda: link.answered(4))
+    assert b"Content-Length: 17\r\n" in link.received
+    assert totals(running)["probes_mended"] == 1
 
 
 def test_a_gap_asks_the_replies_back(lab, start, wire):

@@ -122,6 +122,7 @@ class Link:
         self.family = 6 if ":" in target else 4
         self.peer = None                  # the server's first sequence number
         self.parts = {}                   # what came, by its place
+        self.segments = 0                 # how many segments came
         self.acked = 0                    # how much of ours it has acknowledged
         self.reset = False
         self.base = 0                     # where place 0 of ``send`` is
@@ -130,6 +131,7 @@ class Link:
         """A segment from the server: note it, acknowledge data."""
         sequence, ack = struct.unpack_from("!II", segment, 4)
         flags, data = segment[13], segment[(segment[12] >> 4) * 4:]
+        self.segments += 1
         self.reset |= bool(flags & RST)
         if flags & SYN and self.peer is None:
             self.peer = sequence

@@ -24,6 +24,10 @@ cdef bint detect_lets_replies(Detect *d, const Packet *p) noexcept nogil
 cdef bint detect_leave_replies(Detect *d) noexcept nogil
 cdef bint detect_returns(Detect *d, const Packet *p) noexcept nogil
 
+# Of the packet inspected last, which is R_STREAM_OVERLAP: whether it is a keep-alive probe of one byte where replies are left, and
+# which byte is held in its place.
+cdef bint detect_holds(Detect *d, const Packet *p, uint8_t *held) noexcept nogil
+
 # A pass rule decided on the packet inspected last, and on the rest of its flow, which is not looked into again.
 cdef void detect_pass(Detect *d) noexcept nogil
 

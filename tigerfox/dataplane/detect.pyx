@@ -21,6 +21,10 @@ Invariants
     that refuses anything: with RECALL bytes that are not known to be confirmed, fewer than STREAM_UNACKED, from which on
     some are let go of; with a gap; with bytes sent again; and at the connection's end.
 
+    A keep-alive probe of one byte other than the one that is held cannot pass then: the server may not have got that byte yet, and
+    would take the probe's. With the held byte in its place (detect_holds, mend.pyx) it is a copy of what was inspected: it tells
+    a server that has the byte nothing new, brings it to one that has not, and both answer. So the first copy holds.
+
 Who may write what
     The worker: its flows, sessions, Detect, and the packet's matches.
 
@@ -51,7 +55,7 @@ from tigerfox.dataplane.scan cimport scan_view, traffic_of
 from tigerfox.dataplane.scene cimport *
 from tigerfox.dataplane.session cimport *
 from tigerfox.dataplane.stream cimport *
-from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG
+from tigerfox.dataplane.tcp cimport PROTO_TCP, TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TCP_URG
 
 cdef enum:
     PROTO_UDP = 17
@@ -490,6 +494,25 @@ cdef bint detect_returns(Detect *d, const Packet *p) noexcept nogil:
     if f.flags & FLOW_REPLIES_AWAY and (s == NULL or f.state != FLOW_ESTABLISHED or not requests_known(f)):
         return True
     return s != NULL and p.payload_len and not s.streams[<int>TO_SERVER].offered and not s.streams[<int>TO_SERVER].skipped
+
+
+cdef bint detect_holds(Detect *d, const Packet *p, uint8_t *held) noexcept nogil:
+    """A keep-alive probe brings one byte of its own making in the place of the last that was sent, which may not have arrived."""
+    cdef Flow *f = d.flow
+    cdef Session *s
+    cdef Stream *stream
+    if f == NULL or d.side != TO_SERVER or not f.flags & (FLOW_REPLIES_LEFT | FLOW_REPLIES_AWAY):
+        return False
+    if p.payload_len != 1 or p.tcp_flags & ~TCP_PSH != TCP_ACK or p.tcp_seq + 1 != f.tcp[<int>TO_SERVER].next_seq:
+        return False
+    s = session_of(d.sessions, f)
+    if s == NULL or s.broken:
+        return False
+    stream = &s.streams[<int>TO_SERVER]
+    if stream.end_at <= stream_held_at(stream):
+        return False
+    held[0] = stream_at(stream, session_window(s, TO_SERVER), stream.end_at - 1)[0]
+    return True
 
 
 cdef Reason detect_packet(Detect *d, Packet *p, const uint32_t *key) noexcept nogil:

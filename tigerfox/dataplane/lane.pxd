@@ -10,23 +10,25 @@ from tigerfox.dataplane.control cimport ControlPage
 from tigerfox.dataplane.defrag cimport (
     Defrag, DefragCounts, Piece, Reassembly, Tracker, defrag_add, defrag_refuse, defrag_release, defrag_whole)
 from tigerfox.dataplane.detect cimport (
-    Detection, detect_bypass, detect_leave_replies, detect_lets_replies, detect_packet, detect_pass, detect_returns, detect_tidy)
+    Detection, detect_bypass, detect_holds, detect_leave_replies, detect_lets_replies, detect_packet, detect_pass, detect_returns,
+    detect_tidy)
 from tigerfox.dataplane.events cimport EVENT_ALERT, EVENT_DROP, EventRing, event_push
 from tigerfox.dataplane.flow cimport FlowCounts
 from tigerfox.dataplane.flowentry cimport Flow
 from tigerfox.dataplane.handover cimport Desk, Desks, HandoverBook, handover_note
 from tigerfox.dataplane.image cimport DIM_COUNT, INSPECTORS, NO_RULE, CompiledRules, Rule, RuleSet
 from tigerfox.dataplane.match cimport rules_match, rules_near, rules_of_part
+from tigerfox.dataplane.mend cimport mend_fits, mend_write
 from tigerfox.dataplane.packet cimport (
     PACKET_BARE, PACKET_FRAGMENT, PACKET_MATCHES, PACKET_PORTS, PACKET_TUNNEL, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_QUEUE,
-    FlowTuple, Packet, Verdict)
+    VERDICT_REPEAT, FlowTuple, Packet, Verdict)
 from tigerfox.dataplane.parse cimport parse_packet, parse_quoted
-from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue, queue_mark, queue_verdict
+from tigerfox.dataplane.queue cimport QUEUE_BATCH, Queue, queue_mark, queue_replace, queue_verdict
 from tigerfox.dataplane.rates cimport RateTable
 from tigerfox.dataplane.reach cimport REACH_ANY, REACH_DECIDED, REACH_NEVER, Reach, ReachHold, reach_replies_silent, reach_silent
 from tigerfox.dataplane.reason cimport (
     CLASS_MALFORMED, CLASS_PASS, CLASS_STOP, CLASS_UNPARSED, R_BLOCKED_CONNECTION, R_BLOCKED_PAIR, R_BLOCKED_SOURCE,
-    R_FRAG_DROPPED, R_NO_VERDICT, R_NONE, R_REJECT, Reason, ReasonClass, reason_class)
+    R_FRAG_DROPPED, R_NO_VERDICT, R_NONE, R_REJECT, R_STREAM_OVERLAP, Reason, ReasonClass, reason_class)
 from tigerfox.dataplane.reply cimport ReplySockets, reply_send
 from tigerfox.dataplane.scene cimport Detect, DetectCounts
 from tigerfox.dataplane.session cimport SessionCounts
@@ -84,6 +86,8 @@ cdef struct Lane:                # its worker only
     Reach *reach                 # changed with rules
     uint32_t bypass_bit          # of the packet mark; 0: no connection is left to the kernel
     uint32_t return_bit          # of it: what was left is to come back; 0 likewise
+    bint mends                   # the packet passes with `held` for the byte that it has, or not at all
+    uint8_t held
     bint pieces                  # a layer has a fragment that a verdict must be told
     Layer outer
     Layer inner
@@ -176,6 +180,17 @@ cdef inline Reason layer_blocked(Lane *lane, Layer *layer) noexcept nogil:
     return R_BLOCKED_CONNECTION
 
 
+cdef inline bint probe_mends(Lane *lane, const Layer *layer) noexcept nogil:
+    """Whether what a stream refused for other bytes is a keep-alive probe that may go on with the byte that is held.
+
+    Only of a packet from the queue, itself and not what it carries or completes: its answer is what brings the byte.
+    """
+    if not lane.bypass_bit or layer != &lane.outer or layer.packet == &layer.whole:
+        return False
+    lane.mends = mend_fits(layer.packet) and detect_holds(lane.detect, layer.packet, &lane.held)
+    return lane.mends
+
+
 cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept nogil:
     """Which rules hold: of the headers, and of what flow, stream and application show. R_NONE, or why that cannot be judged."""
     cdef Reason found = parsed
@@ -188,6 +203,8 @@ cdef inline Reason layer_match(Lane *lane, Layer *layer, Reason parsed) noexcept
         rules_of_part(lane.rules, layer.packet)
     elif lane.rules.needs_flows and parsed == R_NONE:
         found = detect_packet(lane.detect, layer.packet, layer.key)
+        if found == R_STREAM_OVERLAP and probe_mends(lane, layer):
+            found = R_NONE
     lane.stats.matches_cut += layer.packet.match_cut
     return found
 
@@ -304,13 +321,23 @@ cdef inline void packet_hand_over(Lane *lane, Packet *p) noexcept nogil:
         p.verdict = VERDICT_QUEUE
 
 
+cdef inline void packet_mend(Lane *lane, Queue *q, const Packet *p, uint32_t verdict, uint32_t mark) noexcept nogil:
+    """Let a probe go on with the byte that is held, and count it."""
+    mend_write(queue_replace(q, <uint32_t>p.number, verdict, mark, p.ip_len), p, lane.held)
+    lane.stats.probes_mended += 1
+
+
 cdef inline void packet_answer(Lane *lane, Queue *q, const Packet *p, uint32_t mark) noexcept nogil:
     """What the kernel is told."""
     cdef uint32_t bits = packet_bits(lane, p, mark)
-    if bits:
+    cdef uint32_t verdict = p.handover if p.verdict == VERDICT_QUEUE else p.verdict
+    if lane.mends and p.verdict != VERDICT_DROP:
+        packet_mend(lane, q, p, <uint32_t>VERDICT_REPEAT if bits else verdict, mark | bits)
+    elif bits:
         queue_mark(q, <uint32_t>p.number, mark | bits)
     else:
-        queue_verdict(q, <uint32_t>p.number, p.handover if p.verdict == VERDICT_QUEUE else p.verdict)
+        queue_verdict(q, <uint32_t>p.number, verdict)
+    lane.mends = False
 
 
 # ---- fragments

@@ -45,6 +45,7 @@ cdef struct WorkerStats:
     uint64_t bypass_marks            # packets by which a direction of one was left to the kernel
     uint64_t replies_left            # connections whose replies alone were left to the kernel
     uint64_t replies_taken_back      # packets that were to take replies back from it
+    uint64_t probes_mended           # keep-alive probes that went on with the byte that was inspected
     uint64_t candidates              # rules checked in full
     uint64_t candidates_cut          # rules that found no place among the candidates
     # the queue

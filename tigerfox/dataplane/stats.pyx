@@ -37,7 +37,7 @@ cdef struct RingHeader:          # 64 bytes
 cdef enum:
     RING_OFFSET = (sizeof(SharedHeader) + sizeof(WorkerStats) + 63) // 64 * 64
     SLOTS_OFFSET = RING_OFFSET + 64      # behind the RingHeader
-    LAYOUT = 5
+    LAYOUT = 6
 
 DEFAULT_SLOTS = 4096
 NOT_PINNED = 0xffffffff

@@ -10,6 +10,7 @@ cdef enum:
     TCP_FIN = 1
     TCP_SYN = 2
     TCP_RST = 4
+    TCP_PSH = 8
     TCP_ACK = 16
     TCP_URG = 32
     TCP_LOW_PORTS = 1024         # below: ports of servers (RFC 6335)

@@ -18,7 +18,7 @@ _SUMS = ("packets", "bytes", "accepted", "dropped", "rejected", "alerts", "block
          "fragments_overlapping", "fragments_expired", "fragments_displaced", "fragments_rejected", "flows_created",
          "flows_expired", "flows_evicted", "flows_rejected", "flowbits_rejected", "sessions_opened", "sessions_displaced",
          "sessions_rejected", "sessions_discarded", "streams_unfollowed", "streams_refused", "bypassed_flows", "bypass_marks",
-         "replies_left", "replies_taken_back", "candidates", "candidates_cut")
+         "replies_left", "replies_taken_back", "probes_mended", "candidates", "candidates_cut")
 _PER_WORKER = ("packets", "accepted", "dropped", "alerts", "restarts", "generation", "lost_enobufs", "lost_ids",
                "verdict_errors", "send_errors", "truncated")
 _LOSSES = (
@@ -53,13 +53,14 @@ def status(run_dir=None):
 
 def _bypass(totals, left):
     """Connections that no rule can match any more, packets that took the mark to them, those whose replies alone no rule reads,
-    packets that asked such replies back, and what the kernel accepted of both.
+    packets that asked such replies back, keep-alive probes that got the true byte, and what the kernel accepted of both.
 
     None: unknown. Connections are known where the rules look at more than headers; packets that waited in the queue together
     take the mark more than once.
     """
     return {"flows": totals["bypassed_flows"] if totals["flows_created"] else None, "marks": totals["bypass_marks"],
             "replies": totals["replies_left"], "taken_back": totals["replies_taken_back"],
+            "mended": totals["probes_mended"],
             "packets": left and left["packets"], "bytes": left and left["bytes"]}
 
 
@@ -253,7 +254,8 @@ def _offload_line(offload):
 def _bypass_line(bypass, seen):
     known = "" if bypass["flows"] is None else f", {bypass['flows']:,} connections, the replies of {bypass['replies']:,} others"
     left = "" if bypass["packets"] is None else f"; accepted there {bypass['packets']:,} packets, {bypass['bytes']:,} bytes"
-    return f"bypass of {seen:,} packets seen {bypass['marks']:,} left the rest to the kernel{known}{left}"
+    mended = f"; keep-alive probes mended {bypass['mended']:,}" if bypass["mended"] else ""
+    return f"bypass of {seen:,} packets seen {bypass['marks']:,} left the rest to the kernel{known}{left}{mended}"
 
 
 def _table_lines(found):
