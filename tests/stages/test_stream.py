@@ -12,21 +12,27 @@ from hypothesis import strategies as st
 
 from tigerfox.dataplane.stream import StreamProbe
 
-WINDOW, KEEP, UNACKED, RUNS = 131072, 4096, 32768, 32
+WINDOW, KEEP, UNHEARD, RUNS = 131072, 4096, 32768, 32
 PASSED = ("nothing", "new", "waiting")
 TEXT = bytes(random.Random(1).randbytes(1 << 20))
 
 
 class Connection:
-    """A probe behind a handshake; positions are stream offsets of the client's bytes, the client's ISN is ``isn``."""
+    """A probe behind a handshake; positions are stream offsets of the client's bytes, the client's ISN is ``isn``.
 
-    def __init__(self, isn=1000, depth=0, window=65535):
+    The server's ``window`` is 128 times as large when it is ``wide``.
+    """
+
+    def __init__(self, isn=1000, depth=0, window=65535, wide=False):
         self.isn, self.ends, self.window = isn, Ends(), window
         self.probe = StreamProbe(depth)
         for side, flags, seq, ack in ESTABLISHED:
             shift = isn - 1000
             moved = (seq + shift, ack) if side == "c" else (seq, ack + shift)
-            self.probe.take(self.ends.packet(side, flags, *moved, window=window))
+            scale = bytes([3, 3, 7, 1]) if wide and "S" in flags else b""
+            self.probe.take(self.ends.packet(side, flags, *moved, window=window, options=scale))
+        if wide:
+            self.confirm(0)
 
     def send(self, start, data=b"", flags="A"):
         return self.probe.take(self.ends.packet("c", flags, self.isn + 1 + start, 5001, data))
@@ -162,30 +168,84 @@ def test_a_window_that_slides_keeps_what_was_inspected():
     assert one.send(*other(0, 1460))["answer"] == "nothing", "the receiver has it since long, and ignores this"
 
 
-def test_what_is_not_confirmed_is_kept_longer():
-    one = Connection(window=60_000)
-    for start in range(0, 60_000, 1000):
-        one.send(start, TEXT[start : start + 1000])
-    one.confirm(58_000)
-    for start in range(60_000, 118_000, 1000):
-        assert one.send(start, TEXT[start : start + 1000])["answer"] == "new"
-    assert one.send(*other(118_000 - UNACKED, 119_000 - UNACKED))["answer"] == "overlap"
-    assert one.send(*other(30_000, 31_000))["answer"] == "nothing"
+ISNS = [1000, 2**32 - 70_000, 2**31 - 30_000]
+
+
+@pytest.mark.parametrize("isn", ISNS)
+@pytest.mark.parametrize("step", [500, 1460, 60_000])
+def test_what_is_not_confirmed_stays(isn, step):
+    """As much as fits the window is under way; the rest comes again, and whatever is sent again is compared."""
+    one, end = Connection(isn, wide=True), 0
+    while (found := one.send(end, TEXT[end:end + step]))["answer"] == "new":
+        end += step
+    assert found["answer"] == "limit" and WINDOW - step < end <= WINDOW
+    assert one.all_of((0, 1000), other(0, 1000), (end - 1000, end), other(end - 1, end))[0] == "nothing overlap nothing overlap"
+    assert one.send(end, TEXT[end:end + step])["answer"] == "limit", "its receiver has confirmed nothing since"
+    one.confirm(WINDOW - 60_000)
+    assert one.send(end, TEXT[end:end + step])["fresh"] == TEXT[end:end + step]
+    assert one.all_of(other(WINDOW - 60_000, WINDOW - 59_000), (WINDOW - 60_000, end))[0] == "overlap nothing"
+    assert one.send(*other(0, 1000))["answer"] == "nothing", "the receiver has it"
+
+
+@pytest.mark.parametrize("isn", ISNS)
+@pytest.mark.parametrize("flight", [20_000, 50_000, 64_000])
+def test_half_a_window_is_always_under_way(isn, flight):
+    one = Connection(isn, wide=True)
+    for start in range(0, 600_000, 1000):
+        found = one.send(start, TEXT[start:start + 1000])
+        assert found["answer"] == "new" and found["held"].endswith(TEXT[max(0, start + 1000 - flight):start + 1000])
+        oldest = max(0, start + 1000 - flight)
+        if start % 7000 == 0:
+            assert one.all_of((oldest, start), other(oldest, oldest + 2))[0] == "nothing overlap"
+        one.confirm(max(0, start + 2000 - flight))
+
+
+@pytest.mark.parametrize("isn", ISNS)
+def test_a_loss_behind_us_is_mended_however_much_is_under_way(isn):
+    """The receiver lacks the first segment of a flight larger than the window, and gets the same bytes."""
+    one, host, sent = Connection(isn, wide=True), Host(False, 2 * WINDOW), 0
+    for number in range(7):
+        lost = sent
+        while (found := one.send(sent, TEXT[sent:sent + 1000]))["answer"] in PASSED:
+            if sent != lost:
+                host.receive(sent, TEXT[sent:sent + 1000])
+            sent += 1000
+        assert found["answer"] == "limit"
+        one.confirm(lost)
+        assert one.send(*other(lost, lost + 1000))["answer"] == ("overlap" if sent > lost else "limit")
+        assert one.send(lost, TEXT[lost:lost + 1000])["answer"] == "nothing"
+        host.receive(lost, TEXT[lost:lost + 1000])
+        one.confirm(len(host.read))
+        assert len(host.read) == sent and sent - lost > 60_000, number
+    assert host.read == TEXT[:sent]
+
+
+def test_an_end_behind_what_is_not_confirmed():
+    one = Connection(wide=True)
+    for start in range(0, 120_000, 1000):
+        one.send(start, TEXT[start:start + 1000], flags="FA" if start == 119_000 else "A")
+    assert one.send(119_000, TEXT[119_000:120_000], flags="FA")["ended"]
+    assert one.all_of((0, 1000), other(0, 1000))[0] == "nothing overlap"
+    one.confirm(120_001)
+    assert one.all_of((0, 1000), other(0, 1000))[0] == "nothing nothing"
 
 
 def test_what_is_neither_kept_nor_confirmed_is_said():
-    ends, probe = Ends(), StreamProbe()
-    scale = bytes([3, 3, 7, 1])
-    probe.take(ends.packet("c", "S", 1000, 0, options=scale))
-    probe.take(ends.packet("s", "SA", 5000, 1001, options=scale))
-    probe.take(ends.packet("c", "A", 1001, 5001))
-    probe.take(ends.packet("s", "A", 5001, 1001, window=60_000))
+    """Half a connection, taken up in its middle: nobody hears what the receiver confirms."""
+    ends, probe = Ends(), StreamProbe(midstream=True)
+
+    def send(start, data):
+        return probe.take(ends.packet("c", "A", 1001 + start, 5001, data))["answer"]
+
     for start in range(0, 400_000, 1000):
-        assert probe.take(ends.packet("c", "A", 1001 + start, 5001, TEXT[start : start + 1000]))["answer"] == "new"
-    assert probe.take(ends.packet("c", "A", 1001, 5001, TEXT[:1000]))["answer"] == "unseen"
+        assert send(start, TEXT[start:start + 1000]) == "new"
+    assert send(400_000 - UNHEARD, TEXT[400_000 - UNHEARD:400_000]) == "nothing"
+    assert send(*other(400_000 - UNHEARD, 400_000)) == "overlap"
+    assert send(0, TEXT[:1000]) == "unseen"
     probe.take(ends.packet("s", "A", 5001, 2001, window=60_000))
-    assert probe.take(ends.packet("c", "A", 1001, 5001, TEXT[:1000]))["answer"] == "nothing"
-    assert probe.take(ends.packet("c", "A", 1501, 5001, TEXT[500:1500]))["answer"] == "unseen"
+    assert send(0, TEXT[:1000]) == "nothing"
+    assert send(500, TEXT[500:1500]) == "unseen"
+    assert [send(start, TEXT[start:start + 1000]) for start in range(400_000, 540_000, 1000)][-1] == "limit", "it is heard now"
 
 
 def test_more_gaps_than_can_be_noted():
@@ -228,20 +288,40 @@ def test_the_depth():
     assert found["fresh"] == TEXT[60:100]
     assert one.all_of((60, 100), other(60, 70), (100, 200), (200, 300))[0] == "nothing overlap nothing nothing"
     last = one.send(5000, TEXT[:1000])
-    assert (last["answer"], last["skipped"], last["held"]) == ("nothing", 5900, b"")
-    assert one.all_of((0, 100))[0] == "unseen"
-    one.confirm(6000)
-    assert one.all_of((0, 100), (6000, 6100))[0] == "nothing nothing"
-    assert one.send(6100, b"", flags="FA")["ended"]
+    assert (last["answer"], last["skipped"], last["held"]) == ("nothing", 0, TEXT[:100])
+    one.confirm(100)
+    last = one.send(6000, TEXT[:1000])
+    assert (last["answer"], last["skipped"], last["held"]) == ("nothing", 6900, b"")
+    assert one.all_of((0, 100), other(0, 100), (7000, 7100))[0] == "nothing nothing nothing"
+    assert one.send(7100, b"", flags="FA")["ended"]
 
 
-def test_what_is_lost_behind_us_beyond_the_depth_may_be_sent_again():
+@pytest.mark.parametrize("isn", [1000, 2**32 - 150, 2**31 - 50])
+def test_what_was_inspected_stays_at_the_depth_until_it_is_confirmed(isn):
+    one = Connection(isn, depth=100)
+    one.all_of((0, 100), (100, 900))
+    assert one.all_of((0, 100), (50, 150), other(50, 150), other(99, 100))[0] == "nothing nothing overlap overlap"
+    assert one.all_of((300, 400), other(300, 400))[0] == "nothing nothing", "unconfirmed, and never held: it was not inspected"
+    one.confirm(60)
+    assert one.all_of(other(0, 60), (60, 900), other(60, 900))[0] == "overlap nothing overlap", "what is held is compared"
+    one.confirm(900)
+    assert one.all_of(other(0, 900), (900, 1000))[0] == "nothing nothing"
+
+
+def test_the_end_beyond_the_depth_needs_no_further_data():
     one = Connection(depth=100)
-    one.send(0, TEXT[:100])
-    for start in range(100, 900, 100):
-        assert one.send(start, TEXT[start:start + 100])["answer"] == "nothing"
-    assert one.send(300, TEXT[300:400])["answer"] == "nothing"         # unconfirmed, and never held: it was not inspected
-    assert one.send(50, other(50, 150)[1])["answer"] == "unseen"       # what was inspected has to be shown to be the same
+    one.all_of((0, 100), (100, 900))
+    assert not one.send(900, b"", flags="FA")["ended"], "what was inspected may have to be sent again"
+    one.confirm(901)
+    found = one.send(901)
+    assert (found["ended"], found["skipped"], found["lost"]) == (True, 800, 0)
+
+
+def test_half_a_connection_goes_beyond_its_depth_at_once():
+    ends, probe = Ends(), StreamProbe(depth=100, midstream=True)
+    probe.take(ends.packet("c", "A", 1001, 5001, TEXT[:100]))
+    assert probe.take(ends.packet("c", "A", 1101, 5001, TEXT[100:200]))["skipped"] == 100
+    assert probe.take(ends.packet("c", "A", 1001, 5001, TEXT[:100]))["answer"] == "unseen"
 
 
 def test_a_stream_beyond_its_depth_may_be_longer_than_sequence_numbers():
@@ -290,12 +370,12 @@ def test_a_segment_that_was_not_captured_to_its_end():
 class Host:
     """Reads in order, within a window; of two copies of a waiting byte it takes the first or the last."""
 
-    def __init__(self, last_wins):
-        self.last_wins, self.read, self.waiting = last_wins, bytearray(), {}
+    def __init__(self, last_wins, window=65535):
+        self.last_wins, self.window, self.read, self.waiting = last_wins, window, bytearray(), {}
 
     def receive(self, start, data):
         for at, value in enumerate(data, start):
-            if len(self.read) <= at < len(self.read) + 65535 and (self.last_wins or at not in self.waiting):
+            if len(self.read) <= at < len(self.read) + self.window and (self.last_wins or at not in self.waiting):
                 self.waiting[at] = value
         while len(self.read) in self.waiting:
             self.read.append(self.waiting.pop(len(self.read)))
@@ -426,14 +506,14 @@ def test_what_may_have_been_confirmed_unseen_is_compared():
     assert link.all_of(other(2999, 3000))[0] == "nothing"
 
 
-def test_what_is_no_longer_held_and_may_not_have_arrived_does_not_pass():
+def test_what_may_not_have_arrived_stays():
     link = unseen()
-    for start in range(0, 90_000, 1000):
+    for start in range(0, 131_000, 1000):
         assert link.send(start, TEXT[start:start + 1000])["answer"] == "new"
-    assert link.send(0, TEXT[:1000])["answer"] == "unseen"
-    assert link.send(89_000, TEXT[89_000:90_000])["answer"] == "nothing"
-    link.confirm(90_000)
-    assert link.send(0, TEXT[:1000])["answer"] == "nothing"
+    assert link.send(131_000, TEXT[131_000:132_000])["answer"] == "limit"
+    assert link.all_of((0, 1000), other(0, 1000))[0] == "nothing overlap"
+    link.confirm(131_000)
+    assert link.all_of((131_000, 132_000), (0, 1000))[0] == "new nothing"
 
 
 @pytest.mark.parametrize("step", [65535, 60_000])

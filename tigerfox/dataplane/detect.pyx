@@ -18,8 +18,8 @@ Invariants
     Replies that no rule reads are left to the kernel, where the reading of requests does not depend on them: HTTP without CONNECT
     or 101, what is none of the protocols read here, and TLS and SSH behind their beginnings. Their own stream is given up for good.
     What the client sends is followed as ever, by confirmations that may be old (tcp.pyx), so replies are asked back before
-    that refuses anything: with RECALL bytes that are not known to be confirmed, fewer than STREAM_UNACKED, from which on
-    some are let go of; with a gap; with bytes sent again; and at the connection's end.
+    that refuses anything: with RECALL bytes that are not known to be confirmed, which leaves a segment of 64 KB and more their
+    room in the window; with a gap; with bytes sent again; and at the connection's end.
 
     A keep-alive probe of one byte other than the one that is held cannot pass then: the server may not have got that byte yet, and
     would take the probe's. With the held byte in its place (detect_holds, mend.pyx) it is a copy of what was inspected: it tells

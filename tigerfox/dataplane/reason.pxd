@@ -49,9 +49,9 @@ cdef enum Reason:
     R_FRAG_END                # fragments that disagree about where the datagram ends
     R_FRAG_LIMIT              # beyond a bound of reassembly
     R_STREAM_OVERLAP          # a TCP segment with other bytes for what came before
-    R_STREAM_UNSEEN           # a TCP segment that repeats, unconfirmed, what is no longer kept to compare with
+    R_STREAM_UNSEEN           # a TCP segment that repeats what is no longer kept, of a stream whose receiver was not heard
     R_STREAM_OUTSIDE          # a TCP segment with payload that its receiver ignores
-    R_STREAM_LIMIT            # a TCP segment too far behind a gap, or behind too many
+    R_STREAM_LIMIT            # a TCP segment too far behind a gap or behind what is not confirmed, or behind too many gaps
     R_STREAM_URGENT           # urgent data where end hosts differ about what is read
     R_STREAM_SESSIONS         # payload of a connection that there is no session for, or whose session gave way
     R_HTTP_CONNECT_UNSEEN     # CONNECT where the replies are left to the kernel: nobody sees whether a tunnel opens

@@ -7,7 +7,7 @@ from tigerfox.dataplane.packet cimport Packet
 cdef enum:
     STREAM_WINDOW = 131072       # bytes of one direction that can be held: inspected ones, and those that wait for a gap to fill
     STREAM_KEEP = 4096           # inspected bytes kept before the new ones, at least
-    STREAM_UNACKED = 32768       # as many of them are kept while the receiver has not confirmed them
+    STREAM_UNHEARD = 32768       # the same where nobody hears what the receiver confirms; else all that is not confirmed
     STREAM_RUNS = 32             # runs of bytes behind gaps
 
 cdef enum StreamAnswer:          # what a packet's payload is. `pass`: as far as the stream is concerned
@@ -16,10 +16,10 @@ cdef enum StreamAnswer:          # what a packet's payload is. `pass`: as far as
     STREAM_WAITING = 2           # pass: kept behind a gap; the packet that fills the gap is judged by them too
     STREAM_OVERLAP = 3           # stop: brings other bytes for what came before
     STREAM_OUTSIDE = 4           # its receiver ignores it. Without payload: pass. With payload: stop, it was not inspected
-    STREAM_LIMIT = 5             # stop: no room behind the gap; the sender will send it again
+    STREAM_LIMIT = 5             # stop: no room behind the gap, or beside what is not confirmed; the sender will send it again
     STREAM_UNKNOWN = 6           # the stream is not followed (no beginning, or gone deaf): judge the packet alone
-    STREAM_UNSEEN = 7            # older than what is kept and not confirmed by the receiver: nobody can say whether these are
-                                 # the bytes that were inspected. Judge the packet alone; stop it where that is not enough
+    STREAM_UNSEEN = 7            # older than what is kept, of a stream whose receiver was not heard: nobody can say whether these
+                                 # are the bytes that were inspected. Judge the packet alone; stop it where that is not enough
     STREAM_ANSWERS = 8
 
 cdef struct StreamRun:           # stream offsets: start <= x < end

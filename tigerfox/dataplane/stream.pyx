@@ -4,15 +4,17 @@
 #
 # Layout: positions are stream offsets of 64 bits, 0 the first byte behind the SYN, so neither wrapped sequence numbers nor a
 #     moved window changes them:
-#         window   | inspected before, STREAM_KEEP at least | fresh |   gap   | run |  gap  | run |        |
-#                  base                                 fresh_at  end_at                           base + STREAM_WINDOW
+#         window   | inspected before, STREAM_KEEP and all that is not confirmed | fresh |  gap  | run |        |
+#                  base                                                     fresh_at  end_at        base + STREAM_WINDOW
 #
 # Invariants: base, held_at <= fresh_at <= end_at. Held are the bytes from the higher of the first two to end_at, and the runs,
 #     which lie behind end_at, in no order, and may touch or overlap, for they hold the same bytes. The first copy of a byte
 #     holds, because a second, different one never gets through (STREAM_OVERLAP): so it does not matter which one the
 #     end host would prefer. A packet that is refused leaves nothing behind.
 #     What the receiver has confirmed is what it has read: a packet with older bytes changes nothing for it. What it has not
-#     confirmed is compared as long as it is held, and else STREAM_UNSEEN. One byte before what was confirmed is a keep-alive.
+#     confirmed stays, for it may have to be sent again, and is compared then: base <= confirmed, also at the depth. So no loss
+#     behind here ends a stream. One byte before what was confirmed is a keep-alive. Only of a stream that was taken up in its
+#     middle and whose receiver was never heard older bytes are let go of; sent again, they are STREAM_UNSEEN.
 #     A FIN ends the stream where it stands, but data behind it is taken in like any other: the FIN may not have arrived.
 #     Urgent data stays in its place, as in Suricata 7 ("inline"). End hosts differ: where SO_OOBINLINE is off, as usual, the
 #     byte before the urgent pointer is missing from what is read. So it does not get here in protocols that are read
@@ -22,12 +24,15 @@
 #
 # Who may write what: the worker of the flow. Of the flow: TcpSide.next_seq.
 #
-# What happens when full or broken: more than STREAM_RUNS gaps, or bytes that lie too far behind one, are STREAM_LIMIT: not
-#     let through, the sender sends them again. Bytes that the receiver confirms and that never came by (a capture with
+# What happens when full or broken: more than STREAM_RUNS gaps, bytes that lie too far behind one, and bytes that do not fit beside
+#     those that are not confirmed, are STREAM_LIMIT: not let through, the sender sends them again. Since a move does not
+#     overlap, half a window (64 KB) can always be under way, up to a whole one by chance; a receiver that confirms nothing
+#     stops its sender there. Bytes that the receiver confirms and that never came by (a capture with
 #     gaps; packets that passed while failing open) are a hole: counted in `lost`; what lies before it is let go of. Beyond
-#     the depth nothing is held.
-#     Bytes in order cost one copy; kept bytes (4 to 32 KB) are moved once in STREAM_SLIDE bytes. A small slide keeps a direction's
-#     window in the cache: with 100 connections 17 % of the time of an HTTP packet, beside slots in different sets (session.pxd).
+#     the depth nothing is held, and what is held before it goes when the receiver has confirmed it.
+#     Bytes in order cost one copy; kept bytes (4 KB, or what is under way) are moved once in STREAM_SLIDE bytes, or as many as are
+#     kept. A small slide keeps a direction's window in the cache: with 100 connections 17 % of the time of an HTTP packet,
+#     beside slots in different sets (session.pxd).
 
 import time
 
@@ -36,7 +41,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 from tigerfox.dataplane.atomic cimport fence_release
 from tigerfox.dataplane.flow cimport (
-    FLOW_DEAF, FLOW_IGNORED, FLOW_INSPECT, FLOW_REPLIES_LEFT, Flow, Flows, FlowSide, TcpSide, TO_SERVER,
+    FLOW_DEAF, FLOW_IGNORED, FLOW_INSPECT, FLOW_MIDSTREAM, FLOW_REPLIES_LEFT, Flow, Flows, FlowSide, TcpSide, TO_SERVER,
     flow_at, flow_expire, flow_orphan, flow_track, seq_from)
 from tigerfox.dataplane.packet cimport VERDICT_UNSET, Packet, payload_there
 from tigerfox.dataplane.parse cimport parse_packet
@@ -45,12 +50,13 @@ from tigerfox.dataplane.tcp cimport TCP_RST, TCP_SYN
 
 cdef enum:
     STREAM_SLIDE = 12288         # bytes in order in the window from which on it is moved
-    STREAM_PATIENCE = 65536      # the same while its receiver has not confirmed what would be let go of
 
 cdef struct Span:                # a packet's bytes in the stream
     const uint8_t *data
     int64_t start                # stream offset; < 0: before the beginning
     int64_t end
+    int64_t confirmed            # up to where the receiver has confirmed; -1: not even the SYN
+    bint heard                   # False: a connection taken up in its middle, and nothing came from the receiver
 
 
 cdef inline uint64_t lesser(uint64_t a, uint64_t b) noexcept nogil:
@@ -105,26 +111,20 @@ cdef bint window_move(Stream *s, uint8_t *window, uint64_t base) noexcept nogil:
     return True
 
 
-cdef void window_slide(Stream *s, uint8_t *window, const TcpSide *me) noexcept nogil:
-    """Keep what may still be compared, within reason."""
-    cdef int64_t confirmed = offset_of(s, me.acked)
-    cdef int64_t keep = <int64_t>s.end_at - confirmed
-    if keep > STREAM_UNACKED:
-        if s.end_at - s.base <= STREAM_PATIENCE:
-            return
-        keep = STREAM_UNACKED
-    if keep < STREAM_KEEP:
-        keep = STREAM_KEEP
-    window_move(s, window, s.end_at - <uint64_t>keep)
+cdef uint64_t window_needs(const Stream *s, const Span *x) noexcept nogil:
+    """The first held byte that may still be compared, or that the new ones are judged with."""
+    cdef int64_t start = <int64_t>s.end_at - STREAM_KEEP
+    if x.confirmed < start:
+        start = x.confirmed if x.heard else max(x.confirmed, <int64_t>s.end_at - STREAM_UNHEARD)
+    return s.base if start < <int64_t>s.base else <uint64_t>start
 
 
-cdef bint window_fits(Stream *s, uint8_t *window, uint64_t end) noexcept nogil:
-    """Make room up to `end`, if need be by letting go of all but STREAM_KEEP."""
+cdef bint window_fits(Stream *s, uint8_t *window, const Span *x) noexcept nogil:
+    """Make room for a packet, if need be by letting go of all that is not needed."""
+    cdef uint64_t end = <uint64_t>x.end
     if end - s.base <= STREAM_WINDOW:
         return True
-    if s.end_at - s.base <= STREAM_KEEP or end - (s.end_at - STREAM_KEEP) > STREAM_WINDOW:
-        return False
-    return window_move(s, window, s.end_at - STREAM_KEEP) and end - s.base <= STREAM_WINDOW
+    return window_move(s, window, window_needs(s, x)) and end - s.base <= STREAM_WINDOW
 
 
 # Runs behind gaps
@@ -245,7 +245,7 @@ cdef StreamAnswer span_keep(Stream *s, uint8_t *window, const Span *x) noexcept 
     cdef uint64_t end = <uint64_t>x.end
     if end <= s.end_at:
         return STREAM_NOTHING
-    if not window_fits(s, window, end) or start > s.end_at and not runs_have_room(s, x):
+    if not window_fits(s, window, x) or start > s.end_at and not runs_have_room(s, x):
         return STREAM_LIMIT
     window_write(s, window, x)
     if start > s.end_at:
@@ -257,30 +257,32 @@ cdef StreamAnswer span_keep(Stream *s, uint8_t *window, const Span *x) noexcept 
     return STREAM_NEW
 
 
-cdef StreamAnswer span_beyond(Stream *s, const Span *x) noexcept nogil:
-    """Bytes beyond the depth, when all up to it was inspected."""
-    if x.end > <int64_t>s.end_at:
-        s.skipped += <uint64_t>x.end - s.end_at
-        s.end_at = s.fresh_at = <uint64_t>x.end
-        s.base = s.end_at
-        s.run_count = 0
+cdef inline void depth_leave(Stream *s, uint64_t to) noexcept nogil:
+    """Go on beyond the depth, where nothing is held."""
+    s.skipped += to - s.end_at
+    s.end_at = s.fresh_at = to
+    s.base = s.end_at
+    s.run_count = 0
+
+
+cdef StreamAnswer span_beyond(Stream *s, const Span *x, uint32_t depth) noexcept nogil:
+    """Bytes beyond the depth, when all up to it was inspected. What was, stays until the receiver has it."""
+    if x.end > <int64_t>s.end_at and (x.confirmed >= depth or not x.heard):
+        depth_leave(s, <uint64_t>x.end)
     return STREAM_NOTHING
 
 
-cdef StreamAnswer span_take(Stream *s, uint8_t *window, const TcpSide *me, Span *x, uint32_t depth) noexcept nogil:
+cdef StreamAnswer span_take(Stream *s, uint8_t *window, Span *x, uint32_t depth) noexcept nogil:
     """Any packet but one that simply goes on."""
-    cdef int64_t confirmed = offset_of(s, me.acked)
     cdef int64_t held = <int64_t>stream_held_at(s)
     cdef int64_t old
-    if depth and s.end_at >= depth and x.end > <int64_t>s.end_at:
-        return span_beyond(s, x)
-    if x.end - x.start == 1 and x.end == confirmed or x.end <= 0:
+    if x.end - x.start == 1 and x.end == x.confirmed or x.end <= 0:
         return STREAM_NOTHING
     span_cut(x, 0)
     old = x.end if x.end < held else held
     if depth and old > depth:
         old = depth                  # beyond it nothing was inspected, so there is nothing to compare with
-    if x.start < old and old > confirmed:
+    if x.start < old and old > x.confirmed:
         return STREAM_UNSEEN
     if x.end <= held:
         return STREAM_NOTHING
@@ -288,18 +290,23 @@ cdef StreamAnswer span_take(Stream *s, uint8_t *window, const TcpSide *me, Span 
     if span_differs(s, window, x):
         return STREAM_OVERLAP
     if depth and x.end > depth:
+        if s.end_at >= depth:
+            return span_beyond(s, x, depth)
         if x.start >= depth:
             return STREAM_NOTHING
         x.end = depth
     return span_keep(s, window, x)
 
 
-cdef void hole_skip(Stream *s, const TcpSide *me) noexcept nogil:
-    """Go on behind bytes that the receiver has and that never came by here; one hole a packet."""
+cdef void hole_skip(Stream *s, const TcpSide *me, uint32_t depth) noexcept nogil:
+    """Go on behind bytes that the receiver has and that never came by here, or were not looked at; one hole a packet."""
     cdef int64_t confirmed = offset_of(s, me.fin_seq if me.fin and seq_from(me.acked, me.fin_seq) > 0 else me.acked)
     cdef uint64_t to = <uint64_t>confirmed
     cdef uint64_t held = 0
     if confirmed <= <int64_t>s.end_at:
+        return
+    if depth and s.end_at >= depth:
+        depth_leave(s, to)
         return
     if runs_next(s, &held) and held < to:
         to = held
@@ -312,23 +319,25 @@ cdef void hole_skip(Stream *s, const TcpSide *me) noexcept nogil:
     runs_absorb(s)
 
 
-cdef inline StreamAnswer payload_take(Stream *s, uint8_t *window, const TcpSide *me, Span *x, uint32_t depth) noexcept nogil:
+cdef inline StreamAnswer payload_take(Stream *s, uint8_t *window, Span *x, uint32_t depth) noexcept nogil:
     cdef uint64_t end = <uint64_t>x.end
     if s.run_count == 0:
         if s.end_at - s.base > STREAM_SLIDE:
-            window_slide(s, window, me)
+            window_move(s, window, window_needs(s, x))
         if x.start == <int64_t>s.end_at and end - s.base <= STREAM_WINDOW and (depth == 0 or end <= depth):
             window_write(s, window, x)
             s.end_at = end
             return STREAM_NEW
-    return span_take(s, window, me, x, depth)
+    return span_take(s, window, x, depth)
 
 
-cdef inline void packet_span(const Stream *s, const Packet *p, Span *x) noexcept nogil:
-    """Where a packet's payload belongs, as far as it was captured."""
+cdef inline void packet_span(const Stream *s, const Flow *f, FlowSide side, const Packet *p, Span *x) noexcept nogil:
+    """Where a packet's payload belongs, as far as it was captured, and how far its receiver has come."""
     x.data = p.data + p.payload_off
     x.start = offset_of(s, p.tcp_seq + (p.tcp_flags & TCP_SYN != 0))
     x.end = x.start + payload_there(p)
+    x.confirmed = offset_of(s, f.tcp[<int>side].acked)
+    x.heard = not f.flags & FLOW_MIDSTREAM or f.packets[1 - <int>side] != 0
 
 
 cdef inline void stream_ready(Stream *s, const TcpSide *me) noexcept nogil:
@@ -362,11 +371,11 @@ cdef StreamAnswer stream_take(Stream *s, uint8_t *window, Flow *f, FlowSide side
         return STREAM_OUTSIDE
     if p.tcp_flags & TCP_RST:
         return STREAM_NOTHING
-    if seq_from(me.acked, seq_of(s, s.end_at)) > 0 and s.fresh_at == s.end_at and (depth == 0 or s.end_at < depth):
-        hole_skip(s, me)
-    packet_span(s, p, &x)
+    if seq_from(me.acked, seq_of(s, s.end_at)) > 0 and s.fresh_at == s.end_at:
+        hole_skip(s, me, depth)
+    packet_span(s, f, side, p, &x)
     if x.start < x.end:
-        answer = payload_take(s, window, me, &x, depth)
+        answer = payload_take(s, window, &x, depth)
     me.next_seq = seq_of(s, s.end_at)
     s.ended = me.fin and me.fin_seq == me.next_seq
     return stream_offer(s, answer)

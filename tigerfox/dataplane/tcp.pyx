@@ -19,7 +19,7 @@
 #     not seen, within the window, does not make the packet wrong (captures have gaps), but does not count.
 #     FLOW_REPLIES_LEFT: replies pass that are not seen. Then `acked` of the client is what the server has confirmed at least,
 #     never more: whoever asks what is confirmed may be told too little, so he keeps and compares more than he must, or refuses
-#     (STREAM_UNSEEN). `edge` is old likewise; a server can offer no more than its largest window behind what has reached it, and
+#     (STREAM_LIMIT). `edge` is old likewise; a server can offer no more than its largest window behind what has reached it, and
 #     that is no more than `next_seq`. The client's confirmations say what the server has sent: within `edge`, and one byte
 #     beyond it, which a server sends to ask whether a closed window is open again. Should a client lie about it, replies that
 #     do come by seem old, and tell nothing: again too little.
