@@ -24,13 +24,14 @@ What happens when full or broken
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from tigerfox.dataplane.atomic cimport prefetch
 from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER, Flow, FlowSide, flow_nearer
-from tigerfox.dataplane.image cimport APP_HTTP
+from tigerfox.dataplane.image cimport APP_HTTP, RuleSet
 from tigerfox.dataplane.packet cimport payload_there
 from tigerfox.dataplane.session cimport Session, session_slot, session_window
 from tigerfox.dataplane.stream cimport STREAM_WINDOW, Stream
 
 cdef enum:
     LINE = 64
+    DETECT_BYTES = 320           # of a Detect: its pointers, and the views of each phase
     PARSER_BYTES = 512           # of an HttpSide: its counts, spans and first fields
     PAYLOAD_BYTES = 2048         # of a packet's payload; what lies behind is fetched by the processor's own prefetcher
 
@@ -60,6 +61,7 @@ cdef const Session *session_near(const Detect *d, const Flow *f, const Packet *p
         prefetch(&s.messages[<int>side])
         if f.app == APP_HTTP:
             bytes_near(&s.http.side[<int>side], PARSER_BYTES)
+            prefetch(&s.http.requests)
     return s
 
 
@@ -76,6 +78,8 @@ cdef void group_ahead(const Detect *d, const Packet *packets, int n) noexcept no
     cdef const Flow *flows[AHEAD_PACKETS]
     cdef const Session *sessions[AHEAD_PACKETS]
     cdef int i
+    bytes_near(d.rules, sizeof(RuleSet))
+    bytes_near(d, DETECT_BYTES)
     for i in range(n):
         flows[i] = flow_nearer(d.flows, &packets[i])
     for i in range(n):

@@ -39,6 +39,7 @@ What happens when full or broken
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset
 
+from tigerfox.dataplane.atomic cimport prefetch
 from tigerfox.dataplane.candidates cimport Candidates, candidates_add
 from tigerfox.dataplane.image cimport (
     ACTION_ALERT, DIM_COUNT, DIM_DPORT, DIM_DST, DIM_EXTRA, DIM_SPORT, DIM_SRC, EXTRA_ICMP_TYPE, EXTRA_NONE, EXTRA_TCP_FLAGS,
@@ -274,6 +275,8 @@ cdef const Slot *slot_find(const RuleSet *rs, const Pattern *pattern, const uint
 
 
 cdef void rules_near(const RuleSet *rs, const Packet *p) noexcept nogil:
+    prefetch(&rs.port_classes[p.flow.sport])
+    prefetch(&rs.port_classes[p.flow.dport])
     if p.flow.version == 4:
         range_near(&rs.v4, p.flow.src)
         range_near(&rs.v4, p.flow.dst)

@@ -44,11 +44,15 @@ cdef HttpProbe http_probe(HttpDirection direction, const uint8_t *data, uint32_t
     return <HttpProbe><int>(request_look(data, n) if direction == HTTP_REQUEST else status_look(data, n))
 
 
+cdef HttpSide BLANK
+cdef size_t COUNTS = <size_t>(<char *>&BLANK.span - <char *>&BLANK)     # before the tables; no constant, or GCC clears by rep stos
+
+
 cdef void side_clear(HttpSide *s, uint32_t head_size) noexcept nogil:
     """All but direction and transaction, and without the tables, whose counts are zero."""
     cdef uint32_t transaction = s.transaction
     cdef uint8_t direction = s.direction, tunnel_next = s.tunnel_next
-    memset(s, 0, <size_t>(<char *>&s.span[0] - <char *>s))
+    memset(s, 0, COUNTS)
     s.transaction = transaction
     s.direction = direction
     s.tunnel_next = tunnel_next
