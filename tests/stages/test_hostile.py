@@ -30,7 +30,7 @@ from tigerfox.ruleset.compile import compile_rules
 HERE = Path(__file__).resolve().parent
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
-HEAD, BODY = 16384, 102400
+HEAD, BODY, WINDOW = 16384, 102400, 131072
 NOW = 1_800_000_000
 
 
@@ -219,6 +219,34 @@ def test_100_000_half_open_connections_leave_the_inspection_going(replay):
     assert counts["flows_evicted"] >= 100_000 - 4096 and counts["flows_rejected"] == 0
     assert stopped.count(1) == len(stopped) >= 2, "in the connection of before, and in the one of after"
     assert counts["accepted"] >= 100_000
+
+
+WIDE, FLIGHT, PIECE, SCALE = 128, 200_000, 10_000, bytes([3, 3, 7, 0])
+
+
+def flight(number, at=0, confirmed=None):
+    """200 KB from the client of a connection that nobody confirms, with its beginning; or from `at` on, behind a confirmation."""
+    ends, packets = Talk(number).ends, []
+    if not at:
+        packets = [ends.packet("c", "S", 1000, options=SCALE), ends.packet("s", "SA", 5000, 1001, options=SCALE),
+                   ends.packet("c", "A", 1001, 5001), ends.packet("s", "A", 5001, 1001, window=60_000)]
+    if confirmed:
+        packets.append(ends.packet("s", "A", 5001, 1001 + confirmed, window=60_000))
+    return packets + [ends.packet("c", "A", 1001 + at + start, 5001, bytes(PIECE)) for start in range(0, FLIGHT, PIECE)]
+
+
+def test_how_many_connections_may_hold_much_is_bounded(replay):
+    """Where it is used up, what is under way is bounded as ever; whoever has got through with it gives it back."""
+    limit = reason_number("stream_limit")
+    counts, _ = replay([one for number in range(WIDE) for one in flight(number)], sessions=WIDE + 8, unparsed="drop")
+    assert counts["reasons"][limit] == 0
+    more = [one for number in range(WIDE + 4) for one in flight(number)]
+    counts, _ = replay(more, sessions=WIDE + 8, unparsed="drop")
+    assert counts["reasons"][limit] == 4 * (FLIGHT // PIECE - WINDOW // PIECE)
+    back = [one for number in range(4) for one in flight(number, FLIGHT, FLIGHT)[:2]]
+    late = [one for number in range(WIDE, WIDE + 4) for one in flight(number)]
+    counts, _ = replay(more[:WIDE * len(flight(0))] + back + late, sessions=WIDE + 8, unparsed="drop")
+    assert counts["reasons"][limit] == 0
 
 
 BEGUN, REST = ATTACK[:12], ATTACK[12:]

@@ -187,6 +187,15 @@ def test_what_is_not_confirmed_stays(isn, step):
     assert one.send(*other(0, 1000))["answer"] == "nothing", "the receiver has it"
 
 
+def test_a_wide_stream_holds_four_times_as_much():
+    one, end = Connection(wide=True), 0
+    one.probe.widen("c")
+    while (found := one.send(end, TEXT[end:end + 1000]))["answer"] == "new":
+        end += 1000
+    assert found["answer"] == "limit" and 4 * WINDOW - 1000 < end <= 4 * WINDOW
+    assert one.all_of((0, 1000), other(0, 1000), (end - 1000, end), other(end - 1, end))[0] == "nothing overlap nothing overlap"
+
+
 @pytest.mark.parametrize("isn", ISNS)
 @pytest.mark.parametrize("flight", [20_000, 50_000, 64_000])
 def test_half_a_window_is_always_under_way(isn, flight):

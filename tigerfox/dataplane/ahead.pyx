@@ -27,7 +27,7 @@ from tigerfox.dataplane.flow cimport TO_CLIENT, TO_SERVER, Flow, FlowSide, flow_
 from tigerfox.dataplane.image cimport APP_HTTP, RuleSet
 from tigerfox.dataplane.packet cimport payload_there
 from tigerfox.dataplane.session cimport Session, session_slot, session_window
-from tigerfox.dataplane.stream cimport STREAM_WINDOW, Stream
+from tigerfox.dataplane.stream cimport STREAM_NARROW, Stream
 
 cdef enum:
     LINE = 64
@@ -70,7 +70,7 @@ cdef void window_near(const Session *s, const Flow *f, const Packet *p) noexcept
     cdef FlowSide side = side_likely(f, p)
     cdef const Stream *stream = &s.streams[<int>side]
     cdef uint64_t at = stream.end_at - stream.base
-    if at < STREAM_WINDOW - PAYLOAD_BYTES:
+    if at < STREAM_NARROW - PAYLOAD_BYTES:
         bytes_near(session_window(<Session *>s, side) + at, min(payload_there(p), <uint32_t>PAYLOAD_BYTES))
 
 

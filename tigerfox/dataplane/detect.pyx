@@ -61,6 +61,7 @@ cdef enum:
     PROTO_UDP = 17
     CHUNK = 2560                 # Suricata: stream.reassembly.toserver-chunk-size, toclient-chunk-size
     TIDY_FLOWS = 8               # flows looked at in one call of detect_tidy
+    LITTLE = 16384               # bytes under way with which a wide stream is made narrow again
     RECALL = 16384               # bytes of requests not known to be confirmed with which replies are asked back
 
 # Payload
@@ -284,6 +285,19 @@ cdef Reason segment_refuse(Scene *s, const Bytes *own, Reason why) noexcept nogi
     return why
 
 
+cdef inline uint32_t under_way(const Scene *s) noexcept nogil:
+    """Bytes of the packet's sender that are not known to be confirmed."""
+    cdef const TcpSide *sender = &s.flow.tcp[<int>s.side]
+    return sender.next_seq - sender.acked
+
+
+cdef inline void stream_narrow(Scene *s, const Stream *stream) noexcept nogil:
+    """Let a wide stream hold no more than others where little is under way, or nothing is held."""
+    cdef uint64_t held = stream.end_at - stream.base
+    if held <= STREAM_NARROW and stream.run_count == 0 and (under_way(s) <= LITTLE or stream.skipped and held == 0):
+        session_narrow(s.d.sessions, s.session, s.side)
+
+
 cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
     cdef StreamAnswer answer = STREAM_UNKNOWN
     cdef Stream *stream
@@ -307,7 +321,11 @@ cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
         return segment_refuse(s, own, R_HTTP_CONNECT_UNSEEN)
     session_begin(s.d.sessions, s.session)
     stream = &s.session.streams[<int>s.side]
+    if own.n and not stream.wide and under_way(s) + own.n > STREAM_NARROW // 2:
+        session_widen(s.d.sessions, s.session, s.side)
     answer = stream_take(stream, session_window(s.session, s.side), s.flow, s.side, s.p, s.d.depth)
+    if stream.wide:
+        stream_narrow(s, stream)
     if answer <= STREAM_WAITING:
         s.p.flags |= PACKET_STREAMED
     if answer == STREAM_NEW or stream.ended:

@@ -22,6 +22,7 @@ cdef enum:
     TUNNELS = 4                  # changes of protocol that are followed in a connection
     SESSION_LOOKS = 16           # slots among which one that may give way is looked for
     DECODERS = 64                # bodies being decoded at a time, a worker
+    WIDE_STREAMS = 128           # directions that may hold more than STREAM_NARROW at a time, a worker
 
 cdef struct Waiting:             # rules of one side that were named by a scan and do not hold yet
     uint16_t count
@@ -80,6 +81,7 @@ cdef struct SessionState:        # in shared memory, behind the header; its work
     uint32_t touched             # slots below this were in use once
     uint32_t hand                # where the search for one that may give way goes on
     uint64_t busy                # number + 1 of the slot being changed, 0: none
+    uint32_t wide                # streams that are wide
 
 cdef struct Sessions:            # of one process: pointers into the region
     SessionCounts counts
@@ -109,6 +111,10 @@ cdef void session_release(Sessions *t, uint32_t number) noexcept nogil
 # A worker is about to change this session, and is done with it: a successor discards what was left in between.
 cdef void session_begin(Sessions *t, const Session *s) noexcept nogil
 cdef void session_end(Sessions *t) noexcept nogil
+
+# Let a direction of it be wide, if so many are not yet; and give that back, with the memory.
+cdef void session_widen(Sessions *t, Session *s, FlowSide side) noexcept nogil
+cdef void session_narrow(Sessions *t, Session *s, FlowSide side) noexcept nogil
 
 cdef uint8_t *session_window(Session *s, FlowSide side) noexcept nogil
 cdef void session_http_memory(Session *s, FlowSide side, HttpMemory *memory) noexcept nogil

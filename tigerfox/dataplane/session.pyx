@@ -10,6 +10,10 @@ Layout
 
         | SharedHeader | SessionState | slot: Session | window x 2 | head x 2 | body x 2 | colour | slot ...
 
+    A stream holds STREAM_NARROW bytes at most. Where much is under way, as when a fast path begins, it becomes wide and may use
+    all of its window: WIDE_STREAMS of a worker at a time, each until little is under way, all is beyond its depth, or its flow
+    goes. What lies behind STREAM_NARROW is given back to the system then.
+
     TLS and DNS over TCP use `body` for their text: a connection speaks one protocol.
 
 Invariants
@@ -29,17 +33,23 @@ What happens when full or broken
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
+from posix.mman cimport madvise
 from tigerfox.dataplane.app.http cimport http_flow_init, http_release
 from tigerfox.dataplane.app.httpinflate cimport inflate_pool_free, inflate_pool_new
-from tigerfox.dataplane.flow cimport NO_SESSION
+from tigerfox.dataplane.flow cimport NO_SESSION, TO_CLIENT, TO_SERVER
 from tigerfox.dataplane.image cimport APP_HTTP
 from tigerfox.dataplane.shared cimport SHARED_SESSIONS
+from tigerfox.dataplane.stream cimport STREAM_NARROW, STREAM_WINDOW
 
 import os
 
+cdef extern from "sys/mman.h" nogil:
+    int MADV_REMOVE
+
 cdef enum:
+    PAGE = 4096
     HEADER_BYTES = 4096          # SharedHeader and SessionState
-    LAYOUT = 4
+    LAYOUT = 5
     IDLE_NS = 2_000_000_000      # what is not used for so long may give way
 
 assert sizeof(Session) <= SESSION_STATE
@@ -109,10 +119,38 @@ cdef void session_release(Sessions *t, uint32_t number) noexcept nogil:
         return
     if s.app == APP_HTTP:
         http_release(&s.http, t.pool)
+    session_narrow(t, s, TO_SERVER)
+    session_narrow(t, s, TO_CLIENT)
     s.flow_id = 0
     s.next = t.state.free
     t.state.free = number + 1
     t.state.used -= 1
+
+
+cdef void session_widen(Sessions *t, Session *s, FlowSide side) noexcept nogil:
+    if t.state.wide < WIDE_STREAMS and not s.streams[<int>side].wide:
+        t.state.wide += 1
+        s.streams[<int>side].wide = 1
+
+
+cdef void session_narrow(Sessions *t, Session *s, FlowSide side) noexcept nogil:
+    cdef size_t beyond = <size_t>session_window(s, side) + STREAM_NARROW
+    cdef size_t first = (beyond + PAGE - 1) & ~<size_t>(PAGE - 1)
+    cdef size_t last = (beyond + STREAM_WINDOW - STREAM_NARROW) & ~<size_t>(PAGE - 1)
+    if s.streams[<int>side].wide:
+        s.streams[<int>side].wide = 0
+        t.state.wide -= t.state.wide != 0
+        madvise(<void *>first, last - first, MADV_REMOVE)
+
+
+cdef uint32_t wide_count(const Sessions *t) noexcept nogil:
+    cdef uint32_t i, found = 0
+    cdef const Session *s
+    for i in range(min(t.state.touched, t.capacity)):
+        s = slot_at(t, i)
+        if s.flow_id:
+            found += (s.streams[0].wide != 0) + (s.streams[1].wide != 0)
+    return found
 
 
 cdef void session_begin(Sessions *t, const Session *s) noexcept nogil:
@@ -179,6 +217,7 @@ cdef class SessionTable:
             slot_at(&self.sessions, <uint32_t>(busy - 1)).broken = 1
             self.sessions.counts.discarded += 1
         self.sessions.state.busy = 0
+        self.sessions.state.wide = wide_count(&self.sessions)
 
     @property
     def used(self):

@@ -5,7 +5,8 @@ from tigerfox.dataplane.flow cimport Flow, FlowSide
 from tigerfox.dataplane.packet cimport Packet
 
 cdef enum:
-    STREAM_WINDOW = 131072       # bytes of one direction that can be held: inspected ones, and those that wait for a gap to fill
+    STREAM_WINDOW = 524288       # bytes of one direction that a wide stream can hold: inspected ones, those that wait for a gap
+    STREAM_NARROW = 131072       # and that any other can
     STREAM_KEEP = 4096           # inspected bytes kept before the new ones, at least
     STREAM_UNHEARD = 32768       # the same where nobody hears what the receiver confirms; else all that is not confirmed
     STREAM_RUNS = 32             # runs of bytes behind gaps
@@ -39,13 +40,18 @@ cdef struct Stream:              # one direction; no pointers; all zero at its s
     uint8_t ended                # the FIN was reached in order
     uint8_t holed                # a hole of lost bytes lies before fresh_at, and nothing from before it is held
     uint8_t offered              # fresh_at..end_at was the answer to the last packet
-    uint8_t spare[6]
+    uint8_t wide                 # session.pyx: it may hold more than others
+    uint8_t spare[5]
     StreamRun runs[STREAM_RUNS]  # held bytes behind gaps, in no order
 
 # Take a packet's payload into the stream of its direction, after flow_track. `window` is the direction's memory of
 # STREAM_WINDOW bytes, `depth` how many bytes of a direction are inspected (0: all). The bytes stream_held_at..end_at stay until
 # the next call for this direction.
 cdef StreamAnswer stream_take(Stream *s, uint8_t *window, Flow *f, FlowSide side, const Packet *p, uint32_t depth) noexcept nogil
+
+# How many bytes of its window a stream may use.
+cdef inline uint64_t stream_room(const Stream *s) noexcept nogil:
+    return STREAM_WINDOW if s.wide else STREAM_NARROW
 
 # Where a held byte stands in the window.
 cdef inline uint8_t *stream_at(const Stream *s, uint8_t *window, uint64_t offset) noexcept nogil:

@@ -5,7 +5,7 @@
 # Layout: positions are stream offsets of 64 bits, 0 the first byte behind the SYN, so neither wrapped sequence numbers nor a
 #     moved window changes them:
 #         window   | inspected before, STREAM_KEEP and all that is not confirmed | fresh |  gap  | run |        |
-#                  base                                                     fresh_at  end_at        base + STREAM_WINDOW
+#                  base                                                     fresh_at  end_at        base + stream_room
 #
 # Invariants: base, held_at <= fresh_at <= end_at. Held are the bytes from the higher of the first two to end_at, and the runs,
 #     which lie behind end_at, in no order, and may touch or overlap, for they hold the same bytes. The first copy of a byte
@@ -77,8 +77,9 @@ cdef inline int64_t offset_of(const Stream *s, uint32_t seq) noexcept nogil:
 
 
 cdef void stream_begin(Stream *s, uint32_t isn) noexcept nogil:
+    cdef uint8_t wide = s.wide
     memset(s, 0, sizeof(Stream))
-    s.isn = isn
+    s.isn, s.wide = isn, wide
     s.started = 1
 
 
@@ -122,9 +123,9 @@ cdef uint64_t window_needs(const Stream *s, const Span *x) noexcept nogil:
 cdef bint window_fits(Stream *s, uint8_t *window, const Span *x) noexcept nogil:
     """Make room for a packet, if need be by letting go of all that is not needed."""
     cdef uint64_t end = <uint64_t>x.end
-    if end - s.base <= STREAM_WINDOW:
+    if end - s.base <= stream_room(s):
         return True
-    return window_move(s, window, window_needs(s, x)) and end - s.base <= STREAM_WINDOW
+    return window_move(s, window, window_needs(s, x)) and end - s.base <= stream_room(s)
 
 
 # Runs behind gaps
@@ -324,7 +325,7 @@ cdef inline StreamAnswer payload_take(Stream *s, uint8_t *window, Span *x, uint3
     if s.run_count == 0:
         if s.end_at - s.base > STREAM_SLIDE:
             window_move(s, window, window_needs(s, x))
-        if x.start == <int64_t>s.end_at and end - s.base <= STREAM_WINDOW and (depth == 0 or end <= depth):
+        if x.start == <int64_t>s.end_at and end - s.base <= stream_room(s) and (depth == 0 or end <= depth):
             window_write(s, window, x)
             s.end_at = end
             return STREAM_NEW
@@ -481,6 +482,10 @@ cdef class StreamProbe:
             "fresh": fresh[: stream_fresh(s)] if answer == STREAM_NEW else b"", "held": held[: s.end_at - stream_held_at(s)],
             "skipped": s.skipped, "lost": s.lost, "runs": sorted((s.runs[i].start, s.runs[i].end) for i in range(s.run_count)),
         }
+
+    def widen(self, side):
+        """Let a direction ("c" or "s") hold as much as a wide one may."""
+        self.streams[0 if side == "c" else 1].wide = 1
 
     def leave_replies(self):
         """From now on replies may pass that are not taken here."""
