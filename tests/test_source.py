@@ -17,8 +17,8 @@ PYTHON = sorted(PACKAGE.rglob("*.py"))
 SHELL = sorted((ROOT / "scripts").rglob("*.sh"))
 
 # Compiled stages from left to right: a stage cimports only what stands before it.
-STAGES = ("reason", "wire", "checksum", "ascii", "wide", "hashing", "atomic", "check", "packet", "shared", "control", "queuesocket", "queue", "link", "capture", "parse", "defrag",
-          "dissect", "events", "stats", "blockentry", "blocks", "blockbulk", "blockchanges", "flowentry", "tcp", "flow", "stream", "app.buffer", "app.digest", "app.x509", "app.tlsstate", "app.hello", "app.tls", "app.ssh",
+STAGES = ("reason", "wire", "ascii", "wide", "hashing", "atomic", "check", "packet", "shared", "control", "queuesocket", "queue", "link", "capture", "parse", "defrag",
+          "dissect", "events", "stats", "blockentry", "blocks", "blockbulk", "blockchanges", "flowentry", "tcp", "checksum", "flow", "stream", "app.buffer", "app.digest", "app.x509", "app.tlsstate", "app.hello", "app.tls", "app.ssh",
           "app.dns", "app.httpinflate", "app.httpmessage", "app.httpuri", "app.httpline", "app.httpfields", "app.httpbody", "app.httpbuffer",
           "app.http", "app.httpparser", "prefixes", "image", "handover", "candidates", "match", "reach", "scan", "search", "transform", "numbers", "inspect", "session",
           "scene", "ahead", "draft", "candidate", "message", "detect", "rates", "verdict", "reply", "mend", "lane", "explain")

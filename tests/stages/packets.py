@@ -46,6 +46,15 @@ def icmp(kind, code=0, ident=0, seq=0, data=b""):
     return struct.pack("!BBHHH", kind, code, 0, ident, seq) + data
 
 
+def ones_sum(data):
+    """The sum of 16-bit words in ones' complement (RFC 1071); 0xFFFF where it holds its own checksum."""
+    data += bytes(len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
 def sctp(sport, dport, data=b""):
     return struct.pack("!HHII", sport, dport, 0, 0) + data
 

@@ -5,6 +5,7 @@ import socket
 import struct
 
 import pytest
+from packets import ones_sum
 
 from tigerfox.dataplane.mend import mended_packet
 
@@ -12,14 +13,6 @@ A4, B4 = socket.inet_pton(socket.AF_INET, "192.0.2.1"), socket.inet_pton(socket.
 A6, B6 = socket.inet_pton(socket.AF_INET6, "2001:db8::1"), socket.inet_pton(socket.AF_INET6, "2001:db8:ffff::fffe")
 OPTIONS = {0: b"", 12: struct.pack("!HBBII", 0x0101, 8, 10, 0xFFFFFFFF, 7), 40: b"\x01" * 40}
 PSH, ACK = 8, 16
-
-
-def folded(data):
-    data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
 
 
 def segment(payload, options=b"", seq=0xFFFFFFF0, flags=PSH | ACK, total=0xBEEF):
@@ -30,7 +23,7 @@ def ip4(data, options=b"", more=0, offset=0):
     size = 20 + len(options)
     head = struct.pack("!BBHHHBBH", 0x40 | size // 4, 0x10, size + len(data), 7, more << 13 | offset, 63, 6, 0)
     head += A4 + B4 + options
-    return head[:10] + struct.pack("!H", ~folded(head) & 0xFFFF) + head[12:] + data
+    return head[:10] + struct.pack("!H", ~ones_sum(head) & 0xFFFF) + head[12:] + data
 
 
 def ip6(data, extension=b""):
@@ -41,7 +34,7 @@ def holds(packet):
     """Whether the checksum of the segment is right, by the pseudo header of RFC 9293 and RFC 8200."""
     tcp = packet[20:] if packet[0] >> 4 == 4 else packet[40:]
     pseudo = packet[12:20] + struct.pack("!BBH", 0, 6, len(tcp)) if packet[0] >> 4 == 4 else packet[8:40] + struct.pack("!II", len(tcp), 6)
-    return folded(pseudo + tcp) == 0xFFFF
+    return ones_sum(pseudo + tcp) == 0xFFFF
 
 
 @pytest.mark.parametrize("wrap", [ip4, ip6], ids=["v4", "v6"])

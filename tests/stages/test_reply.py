@@ -5,6 +5,7 @@ import struct
 
 import dpkt
 import pytest
+from packets import ones_sum
 
 from tigerfox.dataplane.reply import reply_packets
 
@@ -34,18 +35,10 @@ def udp():
     return dpkt.udp.UDP(sport=4000, dport=53, ulen=13, data=b"hello")
 
 
-def checksum(data):
-    data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
-
-
 def opened(data):
     """(source, destination, protocol, payload) of a reply whose IP header and checksums hold."""
     if data[0] >> 4 == 4:
-        assert checksum(data[:20]) == 0xFFFF and struct.unpack_from(">H", data, 2)[0] == len(data)
+        assert ones_sum(data[:20]) == 0xFFFF and struct.unpack_from(">H", data, 2)[0] == len(data)
         source, target, proto, payload = data[12:16], data[16:20], data[9], data[20:]
         family = socket.AF_INET
     else:
@@ -53,7 +46,7 @@ def opened(data):
         source, target, proto, payload = data[8:24], data[24:40], data[6], data[40:]
         family = socket.AF_INET6
     pseudo = b"" if proto == 1 else source + target + struct.pack(">II", len(payload), proto)
-    assert checksum(pseudo + payload) == 0xFFFF
+    assert ones_sum(pseudo + payload) == 0xFFFF
     return socket.inet_ntop(family, source), socket.inet_ntop(family, target), proto, payload
 
 

@@ -24,7 +24,7 @@ from libc.string cimport memchr, memset
 
 from tigerfox.dataplane.app.buffer cimport AppBuffer, AppSpan, span_inside
 from tigerfox.dataplane.app.httpbuffer cimport http_buffer
-from tigerfox.dataplane.app.httpfields cimport field_find
+from tigerfox.dataplane.app.httpfields cimport cookie_name, field_find
 from tigerfox.dataplane.app.httpmessage cimport *
 from tigerfox.dataplane.app.tlsstate cimport TLS_CERTS, TLS_SEEN_CERTIFICATE, TLS_SEEN_CLIENT_HELLO, TLS_SEEN_SERVER_HELLO, TlsState
 from tigerfox.dataplane.candidates cimport candidates_add
@@ -183,8 +183,7 @@ cdef bint field_fetch(Scene *s, uint8_t buffer, uint32_t index, Bytes *out) noex
 
 cdef inline bint cookie_fetch(Scene *s, Bytes *out) noexcept nogil:
     cdef const uint8_t *head = s.memory.head.data
-    cdef bint request = s.http.direction == HTTP_REQUEST
-    cdef const HttpField *field = field_find(s.http, head, HTTP_NAME_COOKIE if request else HTTP_NAME_SET_COOKIE)
+    cdef const HttpField *field = field_find(s.http, head, cookie_name(s.http))
     if field == NULL or field.value_off + <uint32_t>field.value_len > s.memory.head.size or field.name_off > field.value_off:
         return False
     out.data, out.n = head + field.name_off, field.value_off + field.value_len - field.name_off

@@ -1,10 +1,8 @@
 # The Internet checksum (RFC 1071), for packets that are built here and those that are changed.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from tigerfox.dataplane.tcp cimport PROTO_TCP
 from tigerfox.dataplane.wire cimport load_be16, store_be16
-
-cdef enum:
-    PROTO_TCP = 6
 
 
 cdef inline uint32_t sum_words(const uint8_t *data, uint32_t length, uint32_t total) noexcept nogil:

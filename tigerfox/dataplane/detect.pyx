@@ -33,7 +33,7 @@ What happens when full or broken
     way ends with it.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from tigerfox.dataplane.app.http cimport http_forget
@@ -285,16 +285,16 @@ cdef Reason segment_refuse(Scene *s, const Bytes *own, Reason why) noexcept nogi
     return why
 
 
-cdef inline uint32_t under_way(const Scene *s) noexcept nogil:
-    """Bytes of the packet's sender that are not known to be confirmed."""
-    cdef const TcpSide *sender = &s.flow.tcp[<int>s.side]
-    return sender.next_seq - sender.acked
+cdef inline int32_t under_way(const TcpSide *sender) noexcept nogil:
+    """Inspected bytes of a side that are not known to be confirmed; negative where it confirmed what never came by."""
+    return seq_from(sender.next_seq, sender.acked)
 
 
 cdef inline void stream_narrow(Scene *s, const Stream *stream) noexcept nogil:
     """Let a wide stream hold no more than others where little is under way, or nothing is held."""
     cdef uint64_t held = stream.end_at - stream.base
-    if held <= STREAM_NARROW and stream.run_count == 0 and (under_way(s) <= LITTLE or stream.skipped and held == 0):
+    cdef bint little = under_way(&s.flow.tcp[<int>s.side]) <= LITTLE
+    if held <= STREAM_NARROW and stream.run_count == 0 and (little or stream.skipped and held == 0):
         session_narrow(s.d.sessions, s.session, s.side)
 
 
@@ -321,7 +321,7 @@ cdef Reason segment_inspect(Scene *s, const Bytes *own) noexcept nogil:
         return segment_refuse(s, own, R_HTTP_CONNECT_UNSEEN)
     session_begin(s.d.sessions, s.session)
     stream = &s.session.streams[<int>s.side]
-    if own.n and not stream.wide and under_way(s) + own.n > STREAM_NARROW // 2:
+    if own.n and not stream.wide and under_way(&s.flow.tcp[<int>s.side]) + <int32_t>own.n > STREAM_NARROW // 2:
         session_widen(s.d.sessions, s.session, s.side)
     answer = stream_take(stream, session_window(s.session, s.side), s.flow, s.side, s.p, s.d.depth)
     if stream.wide:
@@ -453,7 +453,7 @@ cdef bint detect_bypass(Detect *d) noexcept nogil:
 cdef inline bint requests_known(const Flow *f) noexcept nogil:
     """Whether all that the client has sent was inspected, and almost all of it is known to have arrived."""
     cdef const TcpSide *client = &f.tcp[<int>TO_SERVER]
-    return client.high_seq == client.next_seq and seq_from(client.next_seq, client.acked) <= RECALL
+    return client.high_seq == client.next_seq and under_way(client) <= RECALL
 
 
 cdef inline bint head_known(const Session *s) noexcept nogil:

@@ -26,7 +26,7 @@ What happens when full or broken
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from tigerfox.dataplane.app.http cimport http_again, http_feed
+from tigerfox.dataplane.app.http cimport http_feed, response_again
 from tigerfox.dataplane.app.httpmessage cimport *
 from tigerfox.dataplane.ascii cimport ascii_lower
 from tigerfox.dataplane.flow cimport TO_CLIENT
@@ -62,7 +62,7 @@ cdef bint response_recall(Scene *s, uint64_t offset) noexcept nogil:
     cdef uint32_t taken = 1
     if at > offset or at < stream_held_at(stream) or offset > stream.end_at:
         return False
-    http_again(&s.session.http, HTTP_RESPONSE)
+    response_again(&s.session.http)
     while at < offset and taken:
         http_feed(&s.session.http, HTTP_RESPONSE, &s.memory, s.d.sessions.pool,
                   stream_at(stream, session_window(s.session, s.side), at), <uint32_t>(offset - at), &taken)
@@ -71,20 +71,15 @@ cdef bint response_recall(Scene *s, uint64_t offset) noexcept nogil:
 
 
 cdef bint draft_open(Scene *s, uint8_t first, uint64_t offset) noexcept nogil:
-    cdef Session *own = s.session
-    cdef int side = s.side
-    if not message_over(s.http):
-        session_http_memory(own, s.side, &s.memory)
-        return True
-    if own.drafted[side] and may_go_on(s.http, first):
-        own.drafted[side] = 0
-        session_http_memory(own, s.side, &s.memory)
-        return response_recall(s, offset)
-    if not own.drafted[side] and may_go_on(s.http, first):
-        session_http_memory(own, s.side, &s.memory)
-        return True
+    cdef uint8_t *drafted = &s.session.drafted[<int>s.side]
     s.memory = s.d.draft
-    return True
+    if message_over(s.http) and not may_go_on(s.http, first):
+        return True
+    session_http_memory(s.session, s.side, &s.memory)
+    if not drafted[0]:
+        return True
+    drafted[0] = 0
+    return response_recall(s, offset)
 
 
 cdef void draft_close(Scene *s, uint64_t begun, uint64_t end) noexcept nogil:
@@ -92,9 +87,9 @@ cdef void draft_close(Scene *s, uint64_t begun, uint64_t end) noexcept nogil:
     cdef HttpMemory memory
     if s.memory.head.data != s.d.draft.head.data:
         return
-    own.drafted[<int>s.side], own.begun[<int>s.side] = 1, begun
-    if message_over(s.http) and (s.side != TO_CLIENT or end - begun <= DRAFT_MOST and again_alike(s.http)):
-        return
-    own.drafted[<int>s.side] = 0
-    session_http_memory(own, s.side, &memory)
-    draft_copy(s.http, &memory, &s.d.draft)
+    own.begun[<int>s.side] = begun
+    own.drafted[<int>s.side] = message_over(s.http) and (
+        s.side != TO_CLIENT or end - begun <= DRAFT_MOST and again_alike(s.http))
+    if not own.drafted[<int>s.side]:
+        session_http_memory(own, s.side, &memory)
+        draft_copy(s.http, &memory, &s.d.draft)

@@ -22,11 +22,12 @@ What happens when full or broken
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
-from tigerfox.dataplane.checksum cimport PROTO_TCP, tcp_seal
+from tigerfox.dataplane.checksum cimport tcp_seal
 from tigerfox.dataplane.packet cimport PACKET_FRAGMENT, PACKET_INNER, PACKET_PORTS
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.queue cimport REPLACE_MAX
 from tigerfox.dataplane.reason cimport R_NONE
+from tigerfox.dataplane.tcp cimport PROTO_TCP
 
 
 cdef bint mend_fits(const Packet *p) noexcept nogil:

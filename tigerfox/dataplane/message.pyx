@@ -194,10 +194,11 @@ cdef void tunnel_open(Scene *s) noexcept nogil:
         message_new(&s.session.messages[side], 0)
 
 
-cdef uint32_t http_read(Scene *s, const uint8_t *data, uint32_t n, uint64_t offset, uint64_t *begun) noexcept nogil:
-    """Feed the parser, judge at each of its answers; how much was read. `begun`: the offset at which its last message began."""
+cdef uint64_t http_read(Scene *s, const uint8_t *data, uint32_t n, uint64_t offset) noexcept nogil:
+    """Feed the parser and judge at each of its answers; the offset at which the last message that ended here began."""
     cdef HttpAnswer answer = HTTP_MORE
-    cdef uint32_t taken = 0, at = 0, message = 0
+    cdef uint32_t taken = 0, at = 0
+    cdef uint64_t begun = offset, begins = offset
     while at < n:
         answer = http_feed(&s.session.http, <HttpDirection><int>s.side, &s.memory, s.d.sessions.pool, data + at, n - at, &taken)
         at += taken
@@ -206,27 +207,25 @@ cdef uint32_t http_read(Scene *s, const uint8_t *data, uint32_t n, uint64_t offs
             s.session.told[<int>s.side] = offset + at
         elif answer == HTTP_TUNNEL and not s.session.http.upgraded:
             tunnel_open(s)
-            return at
+            break
         elif answer == HTTP_TUNNEL or answer == HTTP_BROKEN:
             s.session.app_done[<int>s.side] = 1
-            return at
+            break
         if answer == HTTP_COMPLETE:
-            begun[0], message = offset + message, at
+            begun, begins = begins, offset + at
         elif answer == HTTP_INTERIM:
             message_new(&s.session.messages[<int>s.side], s.http.transaction)    # the response proper is another one to rules
         if taken == 0 and answer == HTTP_MORE:
-            return at
-    return at
+            break
+    return begun
 
 
 cdef void http_run(Scene *s, const uint8_t *data, uint32_t n, bint ended, uint64_t offset) noexcept nogil:
-    cdef uint64_t begun = offset
     s.http = &s.session.http.side[<int>s.side]
-    if not draft_open(s, data[0] if n else 0, offset):
+    if draft_open(s, data[0] if n else 0, offset):
+        draft_close(s, http_read(s, data, n, offset), offset + n)
+    else:
         s.session.app_done[<int>s.side] = 1
-        return
-    http_read(s, data, n, offset, &begun)
-    draft_close(s, begun, offset + n)
     if ended and s.session.app == APP_HTTP and not s.session.app_done[<int>s.side]:
         session_http_memory(s.session, s.side, &s.memory)
         if http_close(&s.session.http, <HttpDirection><int>s.side, &s.memory, s.d.sessions.pool) == HTTP_COMPLETE:

@@ -31,11 +31,12 @@ import socket
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
-from tigerfox.dataplane.checksum cimport PROTO_TCP, fold, pseudo_sum, sum_words, tcp_seal
+from tigerfox.dataplane.checksum cimport fold, pseudo_sum, sum_words, tcp_seal
 from tigerfox.dataplane.image cimport ACTION_REJECT_BOTH, ACTION_REJECT_DST, ACTION_REJECT_SRC
 from tigerfox.dataplane.packet cimport PACKET_LATER_FRAGMENT, PACKET_PORTS, PACKET_INNER
 from tigerfox.dataplane.parse cimport parse_packet
 from tigerfox.dataplane.reason cimport R_NONE
+from tigerfox.dataplane.tcp cimport PROTO_TCP
 from tigerfox.dataplane.wire cimport store_be16, store_be32
 
 from tigerfox.errors import from_errno

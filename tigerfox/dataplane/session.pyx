@@ -134,13 +134,14 @@ cdef void session_widen(Sessions *t, Session *s, FlowSide side) noexcept nogil:
 
 
 cdef void session_narrow(Sessions *t, Session *s, FlowSide side) noexcept nogil:
-    cdef size_t beyond = <size_t>session_window(s, side) + STREAM_NARROW
-    cdef size_t first = (beyond + PAGE - 1) & ~<size_t>(PAGE - 1)
-    cdef size_t last = (beyond + STREAM_WINDOW - STREAM_NARROW) & ~<size_t>(PAGE - 1)
-    if s.streams[<int>side].wide:
-        s.streams[<int>side].wide = 0
-        t.state.wide -= t.state.wide != 0
-        madvise(<void *>first, last - first, MADV_REMOVE)
+    cdef size_t window = <size_t>session_window(s, side), first, last
+    if not s.streams[<int>side].wide:
+        return
+    first = (window + STREAM_NARROW + PAGE - 1) & ~<size_t>(PAGE - 1)
+    last = (window + STREAM_WINDOW) & ~<size_t>(PAGE - 1)
+    s.streams[<int>side].wide = 0
+    t.state.wide -= t.state.wide != 0
+    madvise(<void *>first, last - first, MADV_REMOVE)
 
 
 cdef uint32_t wide_count(const Sessions *t) noexcept nogil:

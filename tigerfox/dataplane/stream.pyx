@@ -29,8 +29,7 @@
 #     overlap, half of a stream's room can always be under way, up to all of it by chance; a receiver that confirms nothing
 #     stops its sender there. Who may have more room than others: session.pyx. Bytes that the receiver confirms and that never
 #     came by (a capture with gaps; packets that passed while failing open) are a hole: counted in `lost`; what lies before
-#     it is let go of. Beyond
-#     the depth nothing is held, and what is held before it goes when the receiver has confirmed it.
+#     it is let go of. Beyond the depth nothing is held, and what is held before it goes when the receiver has confirmed it.
 #     Bytes in order cost one copy; kept bytes (4 KB, or what is under way) are moved once in STREAM_SLIDE bytes, or as many as are
 #     kept. A small slide keeps a direction's window in the cache: with 100 connections 17 % of the time of an HTTP packet,
 #     beside slots in different sets (session.pxd).

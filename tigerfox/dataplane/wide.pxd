@@ -9,6 +9,9 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+cdef enum:
+    WIDE = 16                    # bytes
+
 cdef extern from * nogil:
     """
     #include <stdint.h>

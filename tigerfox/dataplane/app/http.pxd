@@ -21,8 +21,8 @@ cdef void http_flow_init(HttpFlow *flow, uint32_t request_head_size, uint32_t re
 cdef HttpAnswer http_feed(HttpFlow *flow, HttpDirection direction, HttpMemory *memory, InflatePool *pool,
                           const uint8_t *data, uint32_t n, uint32_t *taken) noexcept nogil
 
-# The last message of a direction will be fed once more from its beginning, since its memory is gone: as if it had not begun.
-cdef void http_again(HttpFlow *flow, HttpDirection direction) noexcept nogil
+# The last response will be fed once more from its beginning, since its memory is gone: as if it had not begun.
+cdef void response_again(HttpFlow *flow) noexcept nogil
 
 # The direction ends here.
 cdef HttpAnswer http_close(HttpFlow *flow, HttpDirection direction, HttpMemory *memory, InflatePool *pool) noexcept nogil

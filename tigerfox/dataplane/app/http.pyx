@@ -396,14 +396,11 @@ cdef HttpAnswer http_feed(HttpFlow *flow, HttpDirection direction, HttpMemory *m
     return turn_answer(r.side, turn)
 
 
-cdef void http_again(HttpFlow *flow, HttpDirection direction) noexcept nogil:
-    cdef HttpSide *s = &flow.side[<int>direction]
+cdef void response_again(HttpFlow *flow) noexcept nogil:
+    cdef HttpSide *s = &flow.side[<int>HTTP_RESPONSE]
     s.transaction -= 1
+    flow.responses -= 1
     s.step, s.progress, s.peek_len = HTTP_STEP_AFTER, HTTP_PROGRESS_COMPLETE, 0
-    if direction == HTTP_REQUEST:
-        flow.requests -= 1
-    else:
-        flow.responses -= 1
 
 
 # The end of a direction

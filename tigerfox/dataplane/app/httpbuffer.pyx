@@ -17,13 +17,10 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
 
-from tigerfox.dataplane.app.httpfields cimport derived_take, field_find
+from tigerfox.dataplane.app.httpfields cimport cookie_name, derived_take, field_find
 from tigerfox.dataplane.app.httpmessage cimport *
 from tigerfox.dataplane.app.httpuri cimport UriParts, uri_is_normal, uri_normalise, uri_split
-from tigerfox.dataplane.wide cimport wide_left, wide_load, wide_within
-
-cdef enum:
-    WIDE = 16
+from tigerfox.dataplane.wide cimport WIDE, wide_left, wide_load, wide_within
 
 cdef uint8_t field_buffers[HTTP_BUF_COUNT]           # HttpName of the field that is the buffer
 field_buffers[<int>HTTP_BUF_USER_AGENT] = HTTP_NAME_USER_AGENT
@@ -134,10 +131,6 @@ cdef void host_make(HttpRun *r) noexcept nogil:
 
 
 # Fields
-
-cdef inline HttpName cookie_name(const HttpSide *s) noexcept nogil:
-    return HTTP_NAME_COOKIE if s.direction == HTTP_REQUEST else HTTP_NAME_SET_COOKIE
-
 
 cdef void field_make(HttpRun *r, HttpBuffer which, HttpName name) noexcept nogil:
     cdef const HttpField *field = field_find(r.side, r.memory.head.data, name) if name != HTTP_NAME_OTHER else NULL

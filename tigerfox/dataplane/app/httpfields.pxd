@@ -2,7 +2,9 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from tigerfox.dataplane.app.httpmessage cimport HTTP_EV_FIELD_NAME_ODD, HttpField, HttpName, HttpRun, HttpSide, http_has_event
+from tigerfox.dataplane.app.httpmessage cimport (
+    HTTP_EV_FIELD_NAME_ODD, HTTP_NAME_COOKIE, HTTP_NAME_SET_COOKIE, HTTP_REQUEST, HttpField, HttpName, HttpRun, HttpSide,
+    http_has_event)
 
 cdef enum LineAnswer:
     LINE_MORE = 0
@@ -18,6 +20,10 @@ cdef LineAnswer fields_take(HttpRun *r) noexcept nogil
 cdef void field_line(HttpRun *r) noexcept nogil
 # No more fields come: the last one is closed, repeated ones are joined.
 cdef void fields_finish(HttpRun *r) noexcept nogil
+
+cdef inline HttpName cookie_name(const HttpSide *s) noexcept nogil:
+    """The field that is the cookie of a message of this direction."""
+    return HTTP_NAME_COOKIE if s.direction == HTTP_REQUEST else HTTP_NAME_SET_COOKIE
 
 cdef const HttpField *field_search(const HttpSide *s, const uint8_t *head, HttpName name) noexcept nogil
 

@@ -24,12 +24,11 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
 from tigerfox.dataplane.app.httpmessage cimport *
-from tigerfox.dataplane.wide cimport Wide, wide_below, wide_equal, wide_first, wide_load, wide_store
+from tigerfox.dataplane.wide cimport WIDE, Wide, wide_below, wide_equal, wide_first, wide_load, wide_store
 
 cdef enum:
     CR = 13
     LF = 10
-    WIDE = 16
 
 
 # Lines

@@ -16,10 +16,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, strlen
 
 from tigerfox.dataplane.app.httpmessage cimport *
-from tigerfox.dataplane.wide cimport wide_below, wide_first, wide_load
+from tigerfox.dataplane.wide cimport WIDE, wide_below, wide_first, wide_load
 
 cdef enum:
-    WIDE = 16
     METHODS = 29
     METHOD_MAX = 16
     LOOK_LINE_MAX = 8192         # of a line that begins with no known method, to find its protocol

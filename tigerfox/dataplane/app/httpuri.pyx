@@ -22,10 +22,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcpy, memset
 
 from tigerfox.dataplane.ascii cimport ascii_hex
-from tigerfox.dataplane.wide cimport Wide, wide_bits, wide_equal, wide_left, wide_load
-
-cdef enum:
-    WIDE = 16
+from tigerfox.dataplane.wide cimport WIDE, Wide, wide_bits, wide_equal, wide_left, wide_load
 
 cdef uint8_t nearest_byte[65536]
 
